@@ -1,0 +1,560 @@
+// The Python module raxe_fast._core; the only file that knows nanobind.
+//
+// Rules kept here: no array is converted or copied on the way in (.noconvert(), const element
+// types, so that read-only arrays pass); no text is transcoded (PEP 393 storage is read in place);
+// every object whose memory the core reads is held by a strong reference for the whole call; the
+// GIL is released around the core. Wrong type, dtype, rank or layout: TypeError. Bad values:
+// ValueError.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/shared_ptr.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/string_view.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/unique_ptr.h>
+#include <nanobind/stl/vector.h>
+
+#include <array>
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "raxe_fast/cpu.hpp"
+#include "raxe_fast/normalize.hpp"
+#include "raxe_fast/pooling.hpp"
+#include "raxe_fast/score.hpp"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace {
+
+namespace rf = raxe_fast;
+
+template <typename T, std::size_t N>
+using In = nb::ndarray<const T, nb::ndim<N>, nb::c_contig, nb::device::cpu>;
+template <typename T, std::size_t N>
+using Out = nb::ndarray<nb::numpy, T, nb::ndim<N>, nb::c_contig>;
+
+// A part of the core as Python sees it. The core keeps the inner pointer, never a Python object,
+// so that parts may die without the GIL.
+template <typename T>
+struct Held {
+  std::shared_ptr<const T> part;
+};
+using PyForest = Held<rf::Forest>;
+using PyCalibration = Held<rf::Calibration>;
+using PyTriggers = Held<rf::TriggerSet>;
+struct PyClusters : Held<rf::Clusters> {
+  std::size_t hidden;
+};
+
+// ---- text ------------------------------------------------------------------------------------
+
+// The caller keeps `text` alive while it uses the view.
+rf::TextView view_of(nb::handle text) {
+  PyObject* const object = text.ptr();
+#if PY_VERSION_HEX < 0x030C0000
+  if (PyUnicode_READY(object) != 0) nb::raise_python_error();
+#endif
+  return {PyUnicode_DATA(object), static_cast<std::size_t>(PyUnicode_GET_LENGTH(object)),
+          static_cast<std::uint8_t>(PyUnicode_KIND(object))};
+}
+
+std::u32string code_points(nb::handle text) {
+  if (!PyUnicode_Check(text.ptr())) {
+    throw nb::type_error("a pattern is not a str");
+  }
+  const rf::TextView view = view_of(text);
+  std::u32string out(view.length, U'\0');
+  for (std::size_t i = 0; i < view.length; ++i) out[i] = view[i];
+  return out;
+}
+
+nb::str to_python(const std::u32string& chars) {
+  PyObject* const object = PyUnicode_FromKindAndData(PyUnicode_4BYTE_KIND, chars.data(),
+                                                     static_cast<Py_ssize_t>(chars.size()));
+  if (object == nullptr) nb::raise_python_error();
+  return nb::steal<nb::str>(object);
+}
+
+std::tuple<nb::str, std::vector<std::uint32_t>> normalize(nb::str text, bool separate_ignorables) {
+  const rf::TextView view = view_of(text);
+  rf::NormalizedText normalized;
+  {
+    nb::gil_scoped_release release;
+    normalized = rf::normalize(
+        view, separate_ignorables ? rf::Ignorables::separate : rf::Ignorables::drop);
+  }
+  return {to_python(normalized.chars), std::move(normalized.origin)};
+}
+
+// ---- arrays ----------------------------------------------------------------------------------
+
+template <typename T>
+std::vector<T> to_vector(const In<T, 1>& array) {
+  return std::vector<T>(array.data(), array.data() + array.size());
+}
+
+template <typename T, std::size_t N>
+Out<T, N> to_numpy(std::vector<T> values, const std::array<std::size_t, N>& shape) {
+  auto holder = std::make_unique<std::vector<T>>(std::move(values));
+  T* const data = holder->data();
+  nb::capsule owner(holder.release(), [](void* p) noexcept {
+    delete static_cast<std::vector<T>*>(p);
+  });
+  return Out<T, N>(data, N, shape.data(), owner);
+}
+
+template <typename T, std::size_t N>
+In<T, N> cast_array(nb::handle item, const char* what) {
+  In<T, N> array;
+  if (!nb::try_cast(item, array, false)) throw nb::type_error(what);
+  return array;
+}
+
+Out<float, 1> mean_pool_l2(const In<float, 2>& tokens,
+                           const std::optional<In<std::uint8_t, 1>>& mask) {
+  if (mask && mask->shape(0) != tokens.shape(0)) {
+    throw std::invalid_argument("mask and tokens differ in length");
+  }
+  if (tokens.shape(1) == 0) throw std::invalid_argument("tokens: hidden is 0");
+  std::vector<float> out(tokens.shape(1));
+  {
+    nb::gil_scoped_release release;
+    rf::mean_pool_l2(tokens.data(), tokens.shape(0), tokens.shape(1),
+                     mask ? mask->data() : nullptr, out.data());
+  }
+  return to_numpy<float, 1>(std::move(out), {tokens.shape(1)});
+}
+
+bool all_finite(const float* values, std::size_t n) {
+  float sum = 0.0F;
+  for (std::size_t i = 0; i < n; ++i) sum += values[i] * 0.0F;
+  return sum == 0.0F;
+}
+
+// ---- parts -----------------------------------------------------------------------------------
+
+PyForest packed_forest(std::size_t n_features, std::size_t n_outputs,
+                       const In<std::int64_t, 1>& tree_offset, const In<std::int32_t, 1>& feature,
+                       const In<double, 1>& threshold, const In<std::int32_t, 1>& left,
+                       const In<std::int32_t, 1>& right, const In<std::int32_t, 1>& leaf_index,
+                       const In<double, 1>& leaf_values) {
+  rf::ForestArrays arrays;
+  arrays.n_features = n_features;
+  arrays.n_outputs = n_outputs;
+  arrays.tree_offset = to_vector(tree_offset);
+  arrays.feature = to_vector(feature);
+  arrays.threshold = to_vector(threshold);
+  arrays.left = to_vector(left);
+  arrays.right = to_vector(right);
+  arrays.leaf_index = to_vector(leaf_index);
+  arrays.leaf_values = to_vector(leaf_values);
+  return {rf::make_packed_forest(arrays)};
+}
+
+std::optional<PyForest> compiled_forest(std::string_view sha256) {
+  std::shared_ptr<const rf::Forest> forest = rf::make_compiled_forest(sha256);
+  if (forest == nullptr) return std::nullopt;
+  return PyForest{std::move(forest)};
+}
+
+Out<double, 2> predict(const PyForest& self, const In<float, 2>& rows) {
+  const rf::Forest& forest = *self.part;
+  const std::size_t n = rows.shape(0);
+  const std::size_t features = forest.n_features();
+  if (rows.shape(1) != features) {
+    throw std::invalid_argument("X has another number of features than the forest");
+  }
+  std::vector<double> out(n * forest.n_outputs());
+  bool finite = true;
+  {
+    nb::gil_scoped_release release;
+    for (std::size_t i = 0; i < n && finite; ++i) {
+      const float* const row = rows.data() + i * features;
+      finite = all_finite(row, features);
+      if (finite) forest.predict(row, out.data() + i * forest.n_outputs());
+    }
+  }
+  if (!finite) throw std::invalid_argument("X holds NaN or infinity");
+  return to_numpy<double, 2>(std::move(out), {n, forest.n_outputs()});
+}
+
+PyCalibration make_calibration(std::vector<double> weights, double bias,
+                               std::vector<double> knot_x, std::vector<double> knot_y) {
+  return {std::make_shared<rf::Calibration>(std::move(weights), bias, std::move(knot_x),
+                                            std::move(knot_y))};
+}
+
+double calibrate(const PyCalibration& self, const std::vector<double>& evidence) {
+  if (evidence.size() != rf::kEvidence) {
+    throw std::invalid_argument("evidence: wrong number of values");
+  }
+  for (const double value : evidence) {
+    if (!(value - value == 0.0)) throw std::invalid_argument("evidence: not finite");
+  }
+  return (*self.part)(evidence.data());
+}
+
+PyClusters make_clusters(const In<float, 2>& centroids, std::size_t n_attack) {
+  std::vector<float> rows(centroids.data(), centroids.data() + centroids.size());
+  const std::size_t hidden = centroids.shape(1);
+  return {{std::make_shared<rf::Clusters>(std::move(rows), hidden, n_attack)}, hidden};
+}
+
+std::vector<std::pair<std::int32_t, float>> neighbours(const rf::Neighbour* nearest) {
+  std::vector<std::pair<std::int32_t, float>> out;
+  for (std::size_t k = 0; k < rf::kNearest && nearest[k].cluster >= 0; ++k) {
+    out.emplace_back(nearest[k].cluster, nearest[k].cosine);
+  }
+  return out;
+}
+
+std::pair<std::vector<std::pair<std::int32_t, float>>, float> nearest_clusters(
+    const PyClusters& self, const In<float, 1>& embedding) {
+  if (embedding.shape(0) != self.hidden) {
+    throw std::invalid_argument("embedding and centroids differ in length");
+  }
+  std::array<rf::Neighbour, rf::kNearest> nearest;
+  const float novelty = self.part->nearest(embedding.data(), nearest.data());
+  return {neighbours(nearest.data()), novelty};
+}
+
+// ---- triggers --------------------------------------------------------------------------------
+
+// A field of triggers.json's mapping, or the same field by position in a tuple.
+nb::object field(nb::handle spec, const char* name, std::size_t position, std::size_t size) {
+  if (nb::isinstance<nb::dict>(spec)) return spec[name];
+  if (nb::isinstance<nb::tuple>(spec) && nb::len(spec) == size) return spec[position];
+  throw nb::type_error("a trigger and a phrase element are dicts, or tuples of 3");
+}
+
+std::vector<std::u32string> patterns(nb::handle list) {
+  // A str is iterable too, and would silently become its letters.
+  if (PyUnicode_Check(list.ptr())) throw nb::type_error("patterns: a list of str, not a str");
+  std::vector<std::u32string> out;
+  for (nb::handle item : list) out.push_back(code_points(item));
+  return out;
+}
+
+template <typename T>
+T value_of(nb::handle item, const char* what) {
+  T value{};
+  if (!nb::try_cast(item, value)) throw nb::type_error(what);
+  return value;
+}
+
+rf::TriggerSpec trigger_spec(nb::handle item) {
+  rf::TriggerSpec spec;
+  for (nb::handle phrase : field(item, "phrases", 0, 3)) {
+    auto& elements = spec.phrases.emplace_back();
+    for (nb::handle element : phrase) {
+      elements.push_back(
+          {patterns(field(element, "words", 0, 3)), patterns(field(element, "prefixes", 1, 3)),
+           value_of<std::uint32_t>(field(element, "max_gap", 2, 3), "max_gap: not an int >= 0")});
+    }
+  }
+  spec.literals = patterns(field(item, "literals", 1, 3));
+  spec.weight = value_of<double>(field(item, "weight", 2, 3), "weight: not a float");
+  return spec;
+}
+
+PyTriggers make_triggers(nb::iterable specs) {
+  std::vector<rf::TriggerSpec> parsed;
+  for (nb::handle item : specs) parsed.push_back(trigger_spec(item));
+  return {std::make_shared<rf::TriggerSet>(parsed)};
+}
+
+rf::TriggerScratch& thread_scratch() {
+  thread_local rf::TriggerScratch scratch;
+  return scratch;
+}
+
+using Match = std::tuple<std::uint32_t, std::uint32_t, std::uint32_t>;
+
+std::vector<Match> matches_of(const std::vector<rf::TriggerMatch>& matches) {
+  std::vector<Match> out;
+  out.reserve(matches.size());
+  for (const rf::TriggerMatch& m : matches) out.emplace_back(m.trigger, m.begin, m.end);
+  return out;
+}
+
+std::vector<rf::TriggerMatch> match_released(const PyTriggers& self, nb::str text) {
+  const rf::TextView view = view_of(text);
+  std::vector<rf::TriggerMatch> matches;
+  nb::gil_scoped_release release;
+  self.part->match(view, thread_scratch(), matches);
+  return matches;
+}
+
+std::vector<Match> match(const PyTriggers& self, nb::str text) {
+  return matches_of(match_released(self, text));
+}
+
+double rule_score(const PyTriggers& self, nb::str text) {
+  const auto matches = match_released(self, text);
+  return self.part->rule_score(matches.data(), matches.size(), thread_scratch());
+}
+
+// ---- the fused call --------------------------------------------------------------------------
+
+std::unique_ptr<rf::Scorer> make_scorer(const PyForest& binary, const PyForest& family,
+                                        const PyForest& subfamily,
+                                        const PyCalibration& calibration,
+                                        const PyClusters& clusters, const PyTriggers& triggers,
+                                        std::size_t hidden, double detail_threshold) {
+  if (clusters.hidden != hidden) {
+    throw std::invalid_argument("scorer: the centroids' length differs from hidden");
+  }
+  rf::Scorer::Parts parts;
+  parts.binary = binary.part;
+  parts.family = family.part;
+  parts.subfamily = subfamily.part;
+  parts.calibration = calibration.part;
+  parts.clusters = clusters.part;
+  parts.triggers = triggers.part;
+  parts.hidden = hidden;
+  parts.detail_threshold = detail_threshold;
+  return std::make_unique<rf::Scorer>(std::move(parts));
+}
+
+nb::list score(const rf::Scorer& self, nb::list blocks, const In<std::uint32_t, 1>& window_text,
+               nb::list texts, bool all_details, const std::optional<nb::list>& masks) {
+  const std::size_t hidden = self.parts().hidden;
+  const std::size_t n_blocks = nb::len(blocks);
+  if (masks && nb::len(*masks) != n_blocks) {
+    throw std::invalid_argument("masks and blocks differ in number");
+  }
+
+  // Strong references: another thread may change the lists while the GIL is released.
+  std::vector<In<float, 3>> arrays(n_blocks);
+  std::vector<In<std::uint8_t, 2>> mask_arrays(masks ? n_blocks : 0);
+  std::vector<rf::WindowBlock> views(n_blocks);
+  std::size_t n_windows = 0;
+  for (std::size_t b = 0; b < n_blocks; ++b) {
+    arrays[b] = cast_array<float, 3>(blocks[b], "blocks: not a C-contiguous float32 (B, S, H)");
+    const auto& array = arrays[b];
+    if (array.shape(2) != hidden) throw std::invalid_argument("blocks: H differs from hidden");
+    views[b] = {array.data(), array.shape(0), array.shape(1), nullptr};
+    n_windows += array.shape(0);
+    if (masks) {
+      mask_arrays[b] =
+          cast_array<std::uint8_t, 2>((*masks)[b], "masks: not a C-contiguous uint8 (B, S)");
+      const auto& mask = mask_arrays[b];
+      if (mask.shape(0) != array.shape(0) || mask.shape(1) != array.shape(1)) {
+        throw std::invalid_argument("masks: shape differs from its block");
+      }
+      views[b].mask = mask.data();
+    }
+  }
+  if (window_text.shape(0) != n_windows) {
+    throw std::invalid_argument("window_text: not one entry per window");
+  }
+
+  const std::size_t n_texts = nb::len(texts);
+  std::vector<nb::object> held(n_texts);
+  std::vector<rf::TextView> text_views(n_texts);
+  for (std::size_t t = 0; t < n_texts; ++t) {
+    held[t] = texts[t];
+    if (!PyUnicode_Check(held[t].ptr())) {
+      throw nb::type_error(("texts[" + std::to_string(t) + "] is not a str").c_str());
+    }
+    text_views[t] = view_of(held[t]);
+  }
+
+  std::vector<rf::TextScore> results;
+  {
+    nb::gil_scoped_release release;
+    self.score(views.data(), n_blocks, window_text.data(), text_views.data(), n_texts, all_details,
+               results);
+  }
+  nb::list out;
+  for (rf::TextScore& result : results) out.append(nb::cast(std::move(result)));
+  return out;
+}
+
+nb::dict build_info() {
+  nb::list isas;
+  for (int i = 0; i <= static_cast<int>(rf::Isa::avx512); ++i) {
+#if !defined(__x86_64__)
+    if (i > 0) break;
+#endif
+    isas.append(rf::isa_name(static_cast<rf::Isa>(i)));
+  }
+  nb::dict info;
+  info["version"] = RAXE_FAST_VERSION;
+#if defined(__clang__)
+  info["compiler"] = "clang " __clang_version__;
+#else
+  info["compiler"] = "gcc " __VERSION__;
+#endif
+  info["build_type"] = RAXE_FAST_BUILD_TYPE;
+  info["sanitize"] = RAXE_FAST_SANITIZE;
+  info["isa_variants"] = isas;
+  info["detected_isa"] = rf::isa_name(rf::detected_isa());
+  info["compiled_heads"] = rf::compiled_heads();
+  info["nanobind"] = std::to_string(NB_VERSION_MAJOR) + "." + std::to_string(NB_VERSION_MINOR) +
+                     "." + std::to_string(NB_VERSION_PATCH);
+  return info;
+}
+
+void force_isa(std::string_view name) {
+  for (int i = 0; i <= static_cast<int>(rf::Isa::avx512); ++i) {
+    const auto isa = static_cast<rf::Isa>(i);
+    if (rf::isa_name(isa) == name) {
+      rf::force_isa(isa);
+      return;
+    }
+  }
+  throw std::invalid_argument("no such instruction set: " + std::string(name));
+}
+
+void bind_parts(nb::module_& m) {
+  nb::class_<PyForest>(m, "Forest", "A forest of decision trees: the mean of the leaf vectors.")
+      .def_static("packed", &packed_forest, "n_features"_a, "n_outputs"_a,
+                  "tree_offset"_a.noconvert(), "feature"_a.noconvert(), "threshold"_a.noconvert(),
+                  "left"_a.noconvert(), "right"_a.noconvert(), "leaf_index"_a.noconvert(),
+                  "leaf_values"_a.noconvert(),
+                  "A forest from flat arrays, trees one after another; all are copied.\n\n"
+                  "tree_offset int64 (trees + 1); feature, left, right, leaf_index int32 (nodes);\n"
+                  "threshold float64 (nodes); leaf_values float64 (leaves * n_outputs, flat).\n"
+                  "Inner node: feature >= 0, left if x[feature] <= threshold; children count from\n"
+                  "the tree's first node. Leaf: feature < 0, leaf_index picks its row of values.\n"
+                  "Raises ValueError if an index is out of range, a tree is no tree, a value is\n"
+                  "NaN or a length is wrong.")
+      .def_static("compiled", &compiled_forest, "sha256"_a,
+                  "The compiled forest of the Treelite file with this SHA-256 (hex), or None.")
+      .def("predict", &predict, "X"_a.noconvert(),
+           "X: float32 (rows, n_features), C order. Returns float64 (rows, n_outputs).\n\n"
+           "Raises ValueError for another number of features, NaN or infinity.")
+      .def_prop_ro("n_features", [](const PyForest& f) { return f.part->n_features(); })
+      .def_prop_ro("n_outputs", [](const PyForest& f) { return f.part->n_outputs(); })
+      .def_prop_ro("n_trees", [](const PyForest& f) { return f.part->n_trees(); })
+      .def_prop_ro(
+          "kind", [](const PyForest& f) { return f.part->kind(); }, "\"compiled\" or \"packed\".");
+
+  nb::class_<PyCalibration>(m, "Calibration", "Evidence -> calibrated probability of an attack.")
+      .def(nb::new_(&make_calibration), "weights"_a, "bias"_a,
+           "knot_x"_a = std::vector<double>{}, "knot_y"_a = std::vector<double>{},
+           "weights: 2 (forest_logit, rules). knots: the isotonic map, or empty.\n\n"
+           "Raises ValueError for values that are not finite, knots that do not increase, or a\n"
+           "negative weight of forest_logit.")
+      .def("__call__", &calibrate, "evidence"_a,
+           "evidence: (forest_logit, rule score). Returns the probability in [0, 1].");
+
+  nb::class_<PyClusters>(m, "Clusters", "Nearest cluster centroids by cosine.")
+      .def(nb::new_(&make_clusters), "centroids"_a.noconvert(), "n_attack"_a,
+           "centroids: float32 (clusters, hidden), unit rows, attack clusters first; copied.\n\n"
+           "Raises ValueError for a row that is not of unit length, or n_attack too large.")
+      .def("nearest", &nearest_clusters, "embedding"_a.noconvert(),
+           "embedding: float32 (hidden), unit length. Returns up to 3 (cluster, cosine) of the\n"
+           "attack clusters, best first, and the novelty: 1 - the best cosine over all clusters.")
+      .def_prop_ro("count", [](const PyClusters& c) { return c.part->count(); })
+      .def_prop_ro("n_attack", [](const PyClusters& c) { return c.part->n_attack(); });
+
+  nb::class_<PyTriggers>(m, "TriggerSet", "Linear-time matcher of many trigger patterns.")
+      .def(nb::new_(&make_triggers), "specs"_a,
+           "specs: for each trigger a dict with phrases, literals and weight, as in\n"
+           "triggers.json, or the tuple (phrases, literals, weight). A phrase is a list of\n"
+           "elements: a dict with words, prefixes and max_gap, or the tuple of these.\n\n"
+           "Raises ValueError for a pattern that is empty or not normalised, a word that holds a\n"
+           "separator, or a weight outside [0, 1).",
+           nb::sig("def __init__(self, specs: Iterable[Mapping[str, Any] | tuple[Any, Any, "
+                   "float]]) -> None"))
+      .def("match", &match, "text"_a,
+           "All matches as (trigger, begin, end), sorted by (begin, end, trigger); spans are code\n"
+           "points of `text`, half open.")
+      .def("rule_score", &rule_score, "text"_a,
+           "Noisy-or of the weights of the distinct triggers that match, in [0, 1].")
+      .def("__len__", [](const PyTriggers& t) { return t.part->size(); });
+}
+
+void bind_scoring(nb::module_& m) {
+  using rf::TextScore;
+  nb::class_<TextScore>(m, "TextScore", "What Scorer.score says of one text. Read-only.")
+      .def_ro("score", &TextScore::score,
+              "Calibrated P(attack) of the worst window; the rule score if there is no window;\n"
+              "NaN if an embedding was not finite.")
+      .def_ro("forest_probability", &TextScore::forest_probability,
+              "Uncalibrated P(attack) of the worst window; NaN without one.")
+      .def_ro("rule_score", &TextScore::rule_score)
+      .def_ro("window", &TextScore::window,
+              "The worst window's index within the text (the first of equals; the first that is\n"
+              "not finite, if any is); -1: no window.")
+      .def_ro("window_scores", &TextScore::window_scores, nb::rv_policy::copy,
+              "One calibrated probability per window of the text.")
+      .def_ro("family", &TextScore::family, nb::rv_policy::copy,
+              "Family scores of the worst window; empty below detail_threshold.")
+      .def_ro("subfamily", &TextScore::subfamily, nb::rv_policy::copy)
+      .def_prop_ro(
+          "nearest", [](const TextScore& s) { return neighbours(s.nearest); },
+          "Up to 3 (cluster, cosine) of the attack clusters, best first.")
+      .def_ro("novelty", &TextScore::novelty)
+      .def_prop_ro(
+          "matches", [](const TextScore& s) { return matches_of(s.matches); },
+          "(trigger, begin, end), sorted by (begin, end, trigger); code points of the text.")
+      .def_ro("finite", &TextScore::finite)
+      .def_prop_ro(
+          "times",
+          [](const TextScore& s) {
+            return std::make_tuple(s.times.pooling, s.times.forests, s.times.clusters,
+                                   s.times.triggers);
+          },
+          "Nanoseconds spent in (pooling, forests, clusters, triggers).");
+
+  nb::class_<rf::Scorer>(m, "Scorer", "The fused call. Immutable and thread-safe.")
+      .def(nb::new_(&make_scorer), "binary"_a, "family"_a, "subfamily"_a, "calibration"_a,
+           "clusters"_a, "triggers"_a, "hidden"_a, "detail_threshold"_a,
+           "Raises ValueError if binary has not 2 outputs, a forest's n_features or the\n"
+           "centroids' length differs from hidden, or detail_threshold is NaN.")
+      .def("score", &score, "blocks"_a, "window_text"_a.noconvert(), "texts"_a,
+           "all_details"_a = false, "masks"_a = nb::none(),
+           "Scores a batch with the GIL released; nothing is copied.\n\n"
+           "blocks: list of float32 (B, S, hidden), C order: token embeddings of windows of equal\n"
+           "length. window_text: uint32 (windows,): for each window, over all blocks in order, the\n"
+           "index of its text. texts: list of str. masks: None, or per block uint8 (B, S), 0 for\n"
+           "padding. Returns one TextScore per text.\n\n"
+           "Raises TypeError for another dtype, rank or layout or for a text that is not a str,\n"
+           "ValueError for shapes that do not fit or an index that is no text.",
+           nb::sig("def score(self, blocks: list[NDArray[numpy.float32]], window_text: "
+                   "NDArray[numpy.uint32], texts: list[str], all_details: bool = False, masks: "
+                   "list[NDArray[numpy.uint8]] | None = None) -> list[TextScore]"))
+      .def_prop_ro("hidden", [](const rf::Scorer& s) { return s.parts().hidden; })
+      .def_prop_ro("detail_threshold",
+                   [](const rf::Scorer& s) { return s.parts().detail_threshold; });
+}
+
+}  // namespace
+
+NB_MODULE(_core, m) {
+  m.doc() = "The compiled core of raxe-fast. Internal: use the package raxe_fast.";
+  m.attr("__version__") = RAXE_FAST_VERSION;
+  m.def("normalize", &normalize, "text"_a, "separate_ignorables"_a = false,
+        "The normalised text and, for each of its characters, the index of its origin in `text`.\n\n"
+        "separate_ignorables: turn invisible format characters into spaces; else drop them.");
+  m.def("isa", [] { return rf::isa_name(rf::active_isa()); },
+        "The instruction set in use: \"scalar\", \"avx2\" or \"avx512\".");
+  m.def("detected_isa", [] { return rf::isa_name(rf::detected_isa()); },
+        "The best instruction set of this machine, whatever is forced.");
+  m.def("force_isa", &force_isa, "name"_a,
+        "Uses this instruction set from now on, process-wide; for tests and benchmarks.\n\n"
+        "Raises ValueError if the machine lacks it or there is no such name.");
+  m.def("mean_pool_l2", &mean_pool_l2, "tokens"_a.noconvert(), "mask"_a.noconvert() = nb::none(),
+        "tokens: float32 (S, H), C order; mask: uint8 (S,) or None. Returns float32 (H,): the mean\n"
+        "of the tokens whose mask is not 0, scaled to unit length; zeros if there is none.\n\n"
+        "Raises ValueError if mask and tokens differ in length.");
+  m.def("compiled_heads", &rf::compiled_heads,
+        "SHA-256 of every Treelite file compiled into this build.");
+  m.def("build_info", &build_info, "How this module was built.");
+  bind_parts(m);
+  bind_scoring(m);
+}

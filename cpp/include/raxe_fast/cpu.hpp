@@ -1,0 +1,22 @@
+// Run-time choice of instruction set for the dispatched kernels (pooling, clusters).
+#pragma once
+
+#include <string_view>
+
+namespace raxe_fast {
+
+enum class Isa : int { scalar = 0, avx2 = 1, avx512 = 2 };
+
+// Best instruction set of this machine (cpuid and OS support), ignoring any forced level.
+[[nodiscard]] Isa detected_isa() noexcept;
+
+// The level in use: min(detected, forced).
+[[nodiscard]] Isa active_isa() noexcept;
+
+// For tests and benchmarks: use `isa` from now on, process-wide. Throws std::invalid_argument if
+// the machine lacks it. Not synchronised with calls in flight (each call reads the level once).
+void force_isa(Isa isa);
+
+[[nodiscard]] std::string_view isa_name(Isa isa) noexcept;  // "scalar", "avx2", "avx512"
+
+}  // namespace raxe_fast

@@ -1,0 +1,78 @@
+// The fused call: token embeddings and texts in, verdict material out, for a whole batch.
+//
+//   per window: mean_pool_l2 -> binary forest
+//   per text:   triggers (once, over the whole text) -> calibrate each window's forest logit with
+//               the text's rule score -> the worst window stands for the text
+//               -> family and subfamily forests and nearest clusters of that window
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "raxe_fast/calibration.hpp"
+#include "raxe_fast/clusters.hpp"
+#include "raxe_fast/forest.hpp"
+#include "raxe_fast/text.hpp"
+#include "raxe_fast/triggers.hpp"
+
+namespace raxe_fast {
+
+// Windows of equal token count, straight from the encoder's output buffer (borrowed, not copied).
+struct WindowBlock {
+  const float* tokens = nullptr;       // (windows, length, hidden) float32, row-major
+  std::size_t windows = 0;
+  std::size_t length = 0;              // tokens per window, padding included
+  const std::uint8_t* mask = nullptr;  // (windows, length), or nullptr: no padding
+};
+
+struct StageTimes {  // nanoseconds, steady clock
+  std::uint64_t pooling = 0, forests = 0, clusters = 0, triggers = 0;
+};
+
+struct TextScore {
+  double score = 0.0;                // calibrated P(attack) of the worst window
+  double forest_probability = 0.0;   // binary forest of that window, uncalibrated; NaN: no window
+  double rule_score = 0.0;           // noisy-or of the triggers (L1)
+  std::int32_t window = -1;          // index of the worst window within this text; -1: none
+  std::vector<double> window_scores; // calibrated, one per window of this text
+  std::vector<double> family;        // empty unless score >= detail_threshold or all_details
+  std::vector<double> subfamily;     // likewise
+  Neighbour nearest[kNearest];       // valid if window >= 0
+  float novelty = 1.0F;
+  std::vector<TriggerMatch> matches; // sorted by (begin, end, trigger)
+  bool finite = true;                // false: an embedding held NaN or infinity; score is NaN
+  StageTimes times;
+};
+
+class Scorer {
+ public:
+  struct Parts {
+    std::shared_ptr<const Forest> binary, family, subfamily;
+    std::shared_ptr<const Calibration> calibration;
+    std::shared_ptr<const Clusters> clusters;
+    std::shared_ptr<const TriggerSet> triggers;
+    std::size_t hidden = 0;
+    double detail_threshold = 0.0;
+  };
+  // Throws std::invalid_argument if a part is missing, binary has not 2 outputs, or a forest's
+  // n_features differs from hidden.
+  explicit Scorer(Parts parts);
+
+  // window_text: for each window, over all blocks in order, the index of its text. The windows of
+  // one text keep their order. A text without windows gets rules only (window = -1, score =
+  // rule_score, forest_probability NaN): the caller decides what that means.
+  // out: one per text, overwritten. Thread-safe; scratch is per thread and does not grow with the
+  // batch. Throws std::invalid_argument if window_text holds an index >= n_texts.
+  void score(const WindowBlock* blocks, std::size_t n_blocks, const std::uint32_t* window_text,
+             const TextView* texts, std::size_t n_texts, bool all_details,
+             std::vector<TextScore>& out) const;
+
+  [[nodiscard]] const Parts& parts() const noexcept { return parts_; }
+
+ private:
+  Parts parts_;
+};
+
+}  // namespace raxe_fast

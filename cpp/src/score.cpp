@@ -1,0 +1,199 @@
+#include "raxe_fast/score.hpp"
+
+#include <chrono>
+#include <cmath>
+#include <limits>
+#include <stdexcept>
+#include <utility>
+
+#include "raxe_fast/pooling.hpp"
+
+namespace raxe_fast {
+namespace {
+
+constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+
+void require(bool condition, const char* message) {
+  if (!condition) throw std::invalid_argument(message);
+}
+
+// Adds up the time between marks, so that a run of stages costs one clock reading each.
+class Stopwatch {
+ public:
+  Stopwatch() noexcept : last_(Clock::now()) {}
+  void lap(std::uint64_t& stage) noexcept {
+    const auto now = Clock::now();
+    const auto passed = std::chrono::duration_cast<std::chrono::nanoseconds>(now - last_);
+    stage += static_cast<std::uint64_t>(passed.count());
+    last_ = now;
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  Clock::time_point last_;
+};
+
+// Per thread, sized by the model alone.
+struct Scratch {
+  TriggerScratch triggers;
+  std::vector<float> embedding;
+};
+
+Scratch& thread_scratch() {
+  thread_local Scratch scratch;
+  return scratch;
+}
+
+// While its windows are being scored, a text's bookkeeping sits in the part of its result that is
+// written last, so that nothing but the results grows with the batch.
+std::int32_t& windows_left(TextScore& text) noexcept { return text.nearest[0].cluster; }
+std::int32_t& worst_flat(TextScore& text) noexcept { return text.nearest[1].cluster; }
+
+struct Window {
+  const float* tokens;
+  const std::uint8_t* mask;
+  std::size_t length;
+};
+
+Window window_in(const WindowBlock& block, std::size_t row, std::size_t hidden) noexcept {
+  return {block.tokens + row * block.length * hidden,
+          block.mask == nullptr ? nullptr : block.mask + row * block.length, block.length};
+}
+
+Window window_at(const WindowBlock* blocks, std::size_t flat, std::size_t hidden) noexcept {
+  while (flat >= blocks->windows) {
+    flat -= blocks->windows;
+    ++blocks;
+  }
+  return window_in(*blocks, flat, hidden);
+}
+
+bool all_finite(const std::vector<float>& values) noexcept {
+  // 0 * NaN and 0 * infinity are NaN; unlike a test of each value, this vectorises.
+  float sum = 0.0F;
+  for (const float value : values) sum += value * 0.0F;
+  return sum == 0.0F;
+}
+
+void check_forest(const std::shared_ptr<const Forest>& forest, std::size_t hidden) {
+  require(forest != nullptr, "scorer: a forest is missing");
+  require(forest->n_features() == hidden, "scorer: a forest's n_features differs from hidden");
+}
+
+}  // namespace
+
+Scorer::Scorer(Parts parts) : parts_(std::move(parts)) {
+  require(parts_.hidden > 0, "scorer: hidden is 0");
+  check_forest(parts_.binary, parts_.hidden);
+  check_forest(parts_.family, parts_.hidden);
+  check_forest(parts_.subfamily, parts_.hidden);
+  require(parts_.binary->n_outputs() == 2, "scorer: the binary forest has not 2 outputs");
+  require(parts_.calibration != nullptr, "scorer: the calibration is missing");
+  require(parts_.clusters != nullptr, "scorer: the clusters are missing");
+  require(parts_.triggers != nullptr, "scorer: the triggers are missing");
+  require(!std::isnan(parts_.detail_threshold), "scorer: detail_threshold is NaN");
+}
+
+void Scorer::score(const WindowBlock* blocks, std::size_t n_blocks,
+                   const std::uint32_t* window_text, const TextView* texts, std::size_t n_texts,
+                   bool all_details, std::vector<TextScore>& out) const {
+  const std::size_t hidden = parts_.hidden;
+  std::size_t n_windows = 0;
+  for (std::size_t b = 0; b < n_blocks; ++b) n_windows += blocks[b].windows;
+  require(n_windows <= static_cast<std::size_t>(std::numeric_limits<std::int32_t>::max()),
+          "score: too many windows");
+
+  out.clear();
+  out.resize(n_texts);
+  for (TextScore& text : out) windows_left(text) = 0;
+  for (std::size_t w = 0; w < n_windows; ++w) {
+    require(window_text[w] < n_texts, "score: window_text holds an index that is no text");
+    ++windows_left(out[window_text[w]]);
+  }
+
+  Scratch& scratch = thread_scratch();
+  scratch.embedding.resize(hidden);
+  float* const embedding = scratch.embedding.data();
+
+  Stopwatch watch;
+  for (std::size_t t = 0; t < n_texts; ++t) {
+    TextScore& text = out[t];
+    parts_.triggers->match(texts[t], scratch.triggers, text.matches);
+    text.rule_score =
+        parts_.triggers->rule_score(text.matches.data(), text.matches.size(), scratch.triggers);
+    watch.lap(text.times.triggers);
+
+    text.forest_probability = kNaN;
+    if (windows_left(text) == 0) {
+      windows_left(text) = -1;
+      text.score = text.rule_score;
+    } else {
+      text.window_scores.reserve(static_cast<std::size_t>(windows_left(text)));
+    }
+  }
+
+  const auto finish = [&](TextScore& text, std::size_t last_flat) {
+    const auto worst = static_cast<std::size_t>(worst_flat(text));
+    worst_flat(text) = -1;
+    if (!text.finite) {
+      text.score = kNaN;
+      text.forest_probability = kNaN;
+      return;
+    }
+    if (worst != last_flat) {
+      const Window window = window_at(blocks, worst, hidden);
+      mean_pool_l2(window.tokens, window.length, hidden, window.mask, embedding);
+      watch.lap(text.times.pooling);
+    }
+    if (all_details || text.score >= parts_.detail_threshold) {
+      text.family.resize(parts_.family->n_outputs());
+      parts_.family->predict(embedding, text.family.data());
+      text.subfamily.resize(parts_.subfamily->n_outputs());
+      parts_.subfamily->predict(embedding, text.subfamily.data());
+      watch.lap(text.times.forests);
+    }
+    text.novelty = parts_.clusters->nearest(embedding, text.nearest);
+    watch.lap(text.times.clusters);
+  };
+
+  std::size_t flat = 0;
+  for (std::size_t b = 0; b < n_blocks; ++b) {
+    for (std::size_t row = 0; row < blocks[b].windows; ++row, ++flat) {
+      TextScore& text = out[window_text[flat]];
+      const auto index = static_cast<std::int32_t>(text.window_scores.size());
+      const Window window = window_in(blocks[b], row, hidden);
+      mean_pool_l2(window.tokens, window.length, hidden, window.mask, embedding);
+      const bool finite = all_finite(scratch.embedding);
+      watch.lap(text.times.pooling);
+
+      if (finite) {
+        double probability[2];
+        parts_.binary->predict(embedding, probability);
+        const double evidence[kEvidence] = {clipped_logit(probability[1]), text.rule_score};
+        const double calibrated = (*parts_.calibration)(evidence);
+        text.window_scores.push_back(calibrated);
+        // Strictly greater: of equal windows the first stands for the text.
+        if (text.finite && (text.window < 0 || calibrated > text.score)) {
+          text.score = calibrated;
+          text.forest_probability = probability[1];
+          text.window = index;
+          worst_flat(text) = static_cast<std::int32_t>(flat);
+        }
+      } else {
+        text.window_scores.push_back(kNaN);
+        if (text.finite) {
+          // The window to point at is the first one that could not be judged.
+          text.finite = false;
+          text.window = index;
+        }
+      }
+      watch.lap(text.times.forests);
+      if (--windows_left(text) == 0) {
+        windows_left(text) = -1;
+        finish(text, flat);
+      }
+    }
+  }
+}
+
+}  // namespace raxe_fast

@@ -1,0 +1,136 @@
+"""Scoring many texts with windows of equal token count encoded together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from time import perf_counter_ns
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from raxe_fast.verdict import Reading
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from raxe_fast import _core
+    from raxe_fast.encoder import Encoder
+    from raxe_fast.reader import Reader
+    from raxe_fast.windows import Window
+
+__all__ = ["Batcher"]
+
+_Scored = tuple[list[str], list[Reading], "list[_core.TextScore] | None"]
+
+
+class Batcher:
+    """Reads texts ahead, encodes their windows in batches, and scores them in one call.
+
+    A group ends at ``lookahead`` texts or when it holds the windows of one long text, so memory
+    is bounded by about twice what a single text may need.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        reader: Reader,
+        scorer: _core.Scorer,
+        batch_size: int,
+        max_windows: int,
+    ) -> None:
+        self._encode = encoder.encode
+        self._reader = reader
+        self._scorer = scorer
+        self._batch_size = batch_size
+        self._group_windows = max(max_windows, batch_size)
+
+    def score(self, texts: Iterator[str], details: bool, lookahead: int) -> Iterator[_Scored]:
+        """Groups of (texts, readings, scores), in order. Scores are ``None`` where anything went
+        wrong: the caller then scans the group's texts one by one."""
+        group: list[str] = []
+        readings: list[Reading] = []
+        windows: list[Sequence[Window]] = []
+        count = 0
+        failed = False
+        for text in texts:
+            text = str.__str__(text)
+            reading = Reading(perf_counter_ns())
+            group.append(text)
+            readings.append(reading)
+            try:
+                windows.append(_windows(self._reader, text, reading))
+                count += len(windows[-1])
+            except Exception:
+                failed = True
+            if failed or len(group) >= lookahead or count >= self._group_windows:
+                yield self._score_group(group, readings, None if failed else windows, details)
+                group, readings, windows, count, failed = [], [], [], 0, False
+        if group:
+            yield self._score_group(group, readings, windows, details)
+
+    def _score_group(
+        self,
+        texts: list[str],
+        readings: list[Reading],
+        windows: list[Sequence[Window]] | None,
+        details: bool,
+    ) -> _Scored:
+        if windows is None:
+            return texts, readings, None
+        try:
+            begun = perf_counter_ns()
+            blocks, places = self._encode_windows(windows)
+            encode_ns = perf_counter_ns() - begun
+            _account(readings, windows, places, encode_ns)
+            owners = np.array([text for text, _ in places], dtype=np.uint32)
+            scored = self._scorer.score(blocks, owners, texts, details)
+        except Exception:
+            return texts, readings, None
+        return texts, readings, scored
+
+    def _encode_windows(
+        self, windows: list[Sequence[Window]]
+    ) -> tuple[list[npt.NDArray[np.float32]], list[tuple[int, int]]]:
+        """Blocks, and (text, window) of each of their rows."""
+        buckets: dict[int, list[tuple[int, int]]] = {}
+        for text, items in enumerate(windows):
+            for index, window in enumerate(items):
+                buckets.setdefault(window.ids.shape[-1], []).append((text, index))
+        blocks = []
+        places: list[tuple[int, int]] = []
+        for length in sorted(buckets, reverse=True):
+            bucket = buckets[length]
+            for begin in range(0, len(bucket), self._batch_size):
+                rows = bucket[begin : begin + self._batch_size]
+                blocks.append(
+                    self._encode(np.concatenate([windows[text][i].ids for text, i in rows]))
+                )
+                places.extend(rows)
+        return blocks, places
+
+
+def _windows(reader: Reader, text: str, reading: Reading) -> Sequence[Window]:
+    if not text or text.isspace():
+        reading.read_to = len(text)
+        return ()
+    return reader.tokenise(text, reading)
+
+
+def _account(
+    readings: list[Reading],
+    windows: list[Sequence[Window]],
+    places: list[tuple[int, int]],
+    encode_ns: int,
+) -> None:
+    """Fill in what each text had read; the encoder's time is shared out by tokens."""
+    orders: list[list[int]] = [[] for _ in readings]
+    for text, index in places:
+        orders[text].append(index)
+    tokens = [sum(window.ids.shape[-1] for window in items) for items in windows]
+    total = sum(tokens) or 1
+    for reading, items, order, count in zip(readings, windows, orders, tokens, strict=True):
+        reading.tokens = count
+        reading.encode_ns = encode_ns * count // total
+        reading.spans = [(items[i].begin, items[i].end) for i in order]
+        reading.order = order if order != sorted(order) else None
+        reading.batched = True

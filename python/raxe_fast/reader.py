@@ -1,0 +1,97 @@
+"""Text -> windows -> token embeddings, within limits of length, windows and time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from time import perf_counter_ns
+from typing import TYPE_CHECKING
+
+from raxe_fast.verdict import Reading
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from raxe_fast.encoder import Encoder
+    from raxe_fast.windows import Window, Windower
+
+__all__ = ["Reader"]
+
+
+class Reader:
+    """The encoder and tokeniser of one scanner with their limits; thread-safe."""
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        windower: Windower,
+        *,
+        max_chars: int,
+        max_windows: int,
+        deadline_ns: int | None,
+    ) -> None:
+        self._encode = encoder.encode
+        self._windower = windower
+        self._max_chars = max_chars
+        self._max_windows = max_windows
+        self._deadline_ns = deadline_ns
+
+    def tokenise(self, text: str, reading: Reading) -> Sequence[Window]:
+        """The windows to encode; what is left out goes into ``reading``'s notes."""
+        characters = len(text)
+        capped = characters > self._max_chars
+        windows = self._windower(text[: self._max_chars] if capped else text)
+        if len(windows) > self._max_windows:
+            windows = windows[: self._max_windows]
+            reading.complete = False
+            reading.notes.append(
+                f"The encoder read {self._max_windows} windows, the limit, up to character "
+                f"{windows[-1].end} of {characters}; trigger phrases were searched in all of it."
+            )
+            reading.read_to = windows[-1].end
+        elif capped:
+            reading.complete = False
+            reading.notes.append(
+                f"The encoder read {self._max_chars} of {characters} characters, the limit; "
+                "trigger phrases were searched in all of them."
+            )
+            reading.read_to = self._max_chars
+        else:
+            reading.read_to = characters
+        reading.tokenise_ns = perf_counter_ns() - reading.start_ns
+        return windows
+
+    def read(self, text: str, reading: Reading) -> list[npt.NDArray[np.float32]]:
+        """One (1, S, H) block of token embeddings per window, for as many windows as limits, time
+        and the encoder's health allow. Trouble is recorded in ``reading``, never raised (except
+        what is no ``Exception``)."""
+        try:
+            windows = self.tokenise(text, reading)
+        except Exception as error:
+            reading.fail(f"the tokeniser failed ({type(error).__name__}: {error})")
+            return []
+        limit = None if self._deadline_ns is None else reading.start_ns + self._deadline_ns
+        begun = perf_counter_ns()
+        encode = self._encode
+        blocks: list[npt.NDArray[np.float32]] = []
+        spans: list[tuple[int, int]] = []
+        tokens = 0
+        trouble: str | None = None
+        for window in windows:
+            if limit is not None and perf_counter_ns() >= limit:
+                trouble = "the deadline passed before the encoder was done"
+                break
+            try:
+                block = encode(window.ids)
+            except Exception as error:
+                trouble = f"the encoder failed ({type(error).__name__}: {error})"
+                break
+            blocks.append(block)
+            spans.append((window.begin, window.end))
+            tokens += block.shape[1]
+        reading.encode_ns = perf_counter_ns() - begun
+        reading.tokens = tokens
+        reading.spans = spans
+        if trouble is not None:
+            reading.stop(trouble, len(windows))
+        return blocks

@@ -1,0 +1,204 @@
+"""The verdict in plain words.
+
+A verdict is *uncertain* if its status is not ``"ok"``, or
+
+- the score lies between the warning and the block threshold, or within half a unit of log-odds of
+  the block threshold (0.62 against 0.5), or
+- the trigger phrases say attack (rule score at least 0.8) while the forest says harmless
+  (probability below 0.2) or the text is allowed. Silent triggers disagree with nothing: most
+  attacks use words of their own.
+
+Reasons name positions, never the text, so they may be logged.
+"""
+
+from __future__ import annotations
+
+from math import isfinite, log
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from raxe_fast.policy import Thresholds
+    from raxe_fast.result import Action, Similar, Trigger
+
+__all__ = ["is_uncertain", "plain", "write_reasons"]
+
+_LOG_ODDS_MARGIN = 0.5
+_RULES_SURE = 0.8
+_FOREST_DOUBTS = 0.2
+_CLOSE_COSINE = 0.6
+_NOVEL = 0.6
+_SHOWN_TRIGGERS = 3
+_SEVERITY_ORDER = {"critical": 0, "high": 1, "medium": 2, "low": 3}
+
+
+def plain(name: str) -> str:
+    """A label in words: ``prompt_injection`` -> ``prompt injection``."""
+    return name.replace("_", " ")
+
+
+def _log_odds(probability: float) -> float:
+    clipped = min(max(probability, 1e-6), 1.0 - 1e-6)
+    return log(clipped / (1.0 - clipped))
+
+
+def is_uncertain(
+    score: float, rule_score: float, forest_probability: float, block: float, warn: float
+) -> bool:
+    """Whether a complete verdict is close or contradictory; see the module's text."""
+    if score >= warn:
+        if score < block or _log_odds(score) - _log_odds(block) < _LOG_ODDS_MARGIN:
+            return True
+        return rule_score >= _RULES_SURE and forest_probability < _FOREST_DOUBTS
+    if rule_score >= _RULES_SURE:
+        return True
+    # The usual case, a clearly harmless text, ends here without a logarithm.
+    return score > 0.3 * block and _log_odds(block) - _log_odds(score) < _LOG_ODDS_MARGIN
+
+
+def write_reasons(
+    *,
+    action: Action,
+    score: float,
+    thresholds: Thresholds,
+    degraded: bool,
+    family: str | None,
+    subfamily: str | None,
+    counted: bool,
+    notes: Sequence[str],
+    triggers: Sequence[Trigger],
+    descriptions: dict[str, str],
+    similar: Sequence[Similar],
+    window: tuple[int, int] | None,
+    windows: int,
+    uncertain: bool,
+    rule_score: float,
+    forest_probability: float,
+    novelty: float,
+    window_scores: Sequence[float],
+    family_scores: dict[str, float],
+    explain: bool,
+) -> tuple[str, ...]:
+    """All reasons, most important first. ``notes`` are the caller's own, e.g. why it degraded."""
+    reasons = list(notes)
+    remarkable = bool(triggers) or action != "allow" or not counted
+    if remarkable or explain:
+        reasons.append(_verdict(score, thresholds, degraded, family, subfamily))
+    if not counted and family is not None:
+        reasons.append(f"The policy does not count {plain(family)} as a threat: allowed.")
+    if triggers:
+        reasons.extend(_trigger_reasons(triggers, descriptions, explain))
+    if similar and remarkable and similar[0].cosine >= _CLOSE_COSINE:
+        nearest = similar[0]
+        reasons.append(
+            f"Resembles known attacks of {plain(nearest.family)}: {nearest.label} "
+            f"(cosine {nearest.cosine:.2f})."
+        )
+    if window is not None and windows > 1 and remarkable:
+        reasons.append(
+            f"The most suspicious passage is at characters {window[0]} to {window[1]} "
+            f"(one of {windows} windows)."
+        )
+    if uncertain and not degraded and isfinite(score):
+        reasons.append(_doubt(score, thresholds, rule_score, forest_probability))
+    if explain:
+        reasons.extend(
+            _details(
+                degraded, rule_score, forest_probability, novelty, similar, window_scores,
+                family_scores, thresholds,
+            )
+        )  # fmt: skip
+    return tuple(reasons)
+
+
+def _verdict(
+    score: float,
+    thresholds: Thresholds,
+    degraded: bool,
+    family: str | None,
+    subfamily: str | None,
+) -> str:
+    kind = "Rule score" if degraded else "Attack score"
+    block = thresholds.rule_block if degraded else thresholds.block
+    warn = thresholds.rule_warn if degraded else thresholds.warn
+    if score >= block:
+        side = f"reaches the block threshold {block:.3g}"
+    elif score >= warn:
+        side = f"reaches the warning threshold {warn:.3g}, not the block threshold {block:.3g}"
+    else:
+        return f"{kind} {score:.3f} is below the warning threshold {warn:.3g}."
+    what = "" if family is None else f": most likely {plain(family)}"
+    if subfamily is not None:
+        what += f" ({plain(subfamily)})"
+    return f"{kind} {score:.3f} {side}{what}."
+
+
+def _trigger_reasons(
+    triggers: Sequence[Trigger], descriptions: dict[str, str], explain: bool
+) -> list[str]:
+    distinct: dict[str, Trigger] = {}
+    for match in triggers:
+        distinct.setdefault(match.name, match)
+    ranked = sorted(distinct.values(), key=lambda t: _SEVERITY_ORDER.get(t.severity, 4))
+    shown = ranked if explain else ranked[:_SHOWN_TRIGGERS]
+    reasons = []
+    for match in shown:
+        what = descriptions.get(match.name, match.name).rstrip(".")
+        reasons.append(
+            f"{what} ({match.severity} trigger {match.name!r}, characters {match.begin} to "
+            f"{match.end})."
+        )
+    if hidden := len(ranked) - len(shown):
+        reasons.append(f"{hidden} more trigger{'s' if hidden > 1 else ''} matched.")
+    return reasons
+
+
+def _doubt(
+    score: float, thresholds: Thresholds, rule_score: float, forest_probability: float
+) -> str:
+    if rule_score >= _RULES_SURE and (
+        score < thresholds.warn or forest_probability < _FOREST_DOUBTS
+    ):
+        return (
+            f"Uncertain: the trigger phrases point to an attack (rule score {rule_score:.2f}), the "
+            f"forest does not (probability {forest_probability:.2f})."
+        )
+    return f"Uncertain: the score is close to the block threshold {thresholds.block:.3g}."
+
+
+def _details(
+    degraded: bool,
+    rule_score: float,
+    forest_probability: float,
+    novelty: float,
+    similar: Sequence[Similar],
+    window_scores: Sequence[float],
+    family_scores: dict[str, float],
+    thresholds: Thresholds,
+) -> list[str]:
+    reasons = []
+    if degraded:
+        reasons.append(
+            f"Rule thresholds: block {thresholds.rule_block:.3g}, warn {thresholds.rule_warn:.3g}."
+        )
+        return reasons
+    reasons.append(
+        f"Evidence: forest probability {forest_probability:.3f}, rule score {rule_score:.3f}; "
+        f"thresholds: block {thresholds.block:.3g}, warn {thresholds.warn:.3g}."
+    )
+    if family_scores:
+        ranked = sorted(family_scores.items(), key=lambda item: -item[1])[:3]
+        listed = ", ".join(f"{plain(name)} {value:.2f}" for name, value in ranked)
+        reasons.append(f"If it is an attack, its family is: {listed}.")
+    for nearest in similar:
+        reasons.append(
+            f"Known attacks nearby: {nearest.label} ({plain(nearest.subfamily)}, cosine "
+            f"{nearest.cosine:.2f})."
+        )
+    unlike = "unlike any known text" if novelty > _NOVEL else "similar to known texts"
+    reasons.append(f"Novelty {novelty:.2f}: {unlike}.")
+    if len(window_scores) > 1:
+        listed = ", ".join(f"{value:.2f}" for value in window_scores)
+        reasons.append(f"Scores of the windows, in reading order: {listed}.")
+    return reasons

@@ -1,0 +1,109 @@
+"""What a scan returns: immutable values that know nothing of models."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from math import isfinite
+from typing import Any, Literal
+
+__all__ = ["Action", "ScanResult", "Similar", "Status", "Trigger"]
+
+Action = Literal["allow", "warn", "block"]
+Status = Literal["ok", "partial", "degraded", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """One match of a trigger phrase.
+
+    ``begin`` and ``end`` are code-point offsets into the scanned ``str``: the matched text is
+    ``text[begin:end]``.
+    """
+
+    name: str
+    family: str
+    severity: str
+    begin: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Similar:
+    """A cluster of known attacks near the text; ``cosine`` is in [-1, 1]."""
+
+    label: str
+    family: str
+    subfamily: str
+    cosine: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanResult:
+    """The verdict on one text.
+
+    Attributes:
+        is_threat: whether the policy blocks the text.
+        action: ``"allow"``, ``"warn"`` or ``"block"``.
+        score: calibrated probability of an attack in [0, 1], also for benign texts; the highest
+            over all windows of the text. With status ``"degraded"`` it is the rule score, which
+            is not calibrated; with ``"error"`` it is NaN (``null`` in :meth:`to_dict`).
+        family, subfamily: most likely kind of attack, ``None`` below the warning threshold.
+        family_scores: probability by family given that the text is an attack; empty if the score
+            is below the model's detail threshold (unless ``explain=True``).
+        uncertain: the verdict is close or its sources disagree; see :mod:`raxe_fast.reasons`.
+        reasons: the verdict in plain words, most important first; empty for an unremarkable text.
+            Holds no part of the text itself, so it may be logged.
+        triggers: matches of trigger phrases, by position.
+        similar: nearest clusters of known attacks, by falling cosine.
+        novelty: 1 - cosine to the nearest known cluster, harmless ones included; in [0, 2].
+        status: ``"ok"``; ``"partial"``: the model did not read the whole text (the trigger phrases
+            did); ``"degraded"``: the encoder failed or was too late, the verdict rests on the
+            trigger phrases alone; ``"error"``: the scan failed and the policy's fail mode decided.
+        tokens: tokens read by the encoder, special tokens included, overlaps counted each time.
+        windows: windows read by the encoder.
+        window: ``(begin, end)`` code points of the worst window, ``None`` without windows.
+        window_scores: calibrated score of each window, in reading order.
+        characters: length of the text in code points.
+        scanned_chars: how many of them, from the start, the encoder has seen.
+        timings: microseconds by stage: tokenise, encode, pool, forests, clusters, triggers,
+            result, total.
+        model_id: id of the model.
+        error: what went wrong, ``None`` if nothing did.
+    """
+
+    is_threat: bool
+    action: Action
+    score: float
+    family: str | None = None
+    subfamily: str | None = None
+    family_scores: dict[str, float] = field(default_factory=dict)
+    uncertain: bool = False
+    reasons: tuple[str, ...] = ()
+    triggers: tuple[Trigger, ...] = ()
+    similar: tuple[Similar, ...] = ()
+    novelty: float = 1.0
+    status: Status = "ok"
+    tokens: int = 0
+    windows: int = 0
+    window: tuple[int, int] | None = None
+    window_scores: tuple[float, ...] = ()
+    characters: int = 0
+    scanned_chars: int = 0
+    timings: dict[str, float] = field(default_factory=dict)
+    model_id: str = ""
+    error: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as JSON-safe values: tuples become lists, non-finite numbers ``None``."""
+        data: dict[str, Any] = _json_safe(asdict(self))
+        return data
+
+
+def _json_safe(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _json_safe(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_json_safe(item) for item in value]
+    return value

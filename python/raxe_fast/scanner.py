@@ -1,0 +1,339 @@
+"""The scanner: one loaded model, ready to scan texts from any thread."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from os import PathLike
+from time import perf_counter_ns
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from raxe_fast.batch import Batcher
+from raxe_fast.encoder import Encoder
+from raxe_fast.model import ForestKind, Model, load_model
+from raxe_fast.policy import Policy
+from raxe_fast.reader import Reader
+from raxe_fast.result import ScanResult
+from raxe_fast.selftest import check_encoder
+from raxe_fast.verdict import Plan, Reading, VerdictMaker
+from raxe_fast.windows import Windower
+
+if TYPE_CHECKING:
+    from raxe_fast import _core
+
+__all__ = ["Scanner"]
+
+_STARTUP_CHECKS = 4
+
+
+class Scanner:
+    """Scans texts with one model. Loads once, then immutable and safe to use from many threads.
+
+    Args:
+        model: a model directory, ``.raxe`` archive or installed id; ``None`` for the shipped
+            model; or a :class:`~raxe_fast.Model` loaded before, to share it.
+        threads: threads of one encoder call. One gives the steadiest latency.
+        cpus: CPUs to pin those threads to (on request only; see :class:`~raxe_fast.encoder.Encoder`).
+        policy: default policy, balanced unless given.
+        deadline_ms: time for one text. Looked at between windows: a window that was begun is
+            finished (some 30 ms at 256 tokens). Too late before the first window gives a result
+            of status ``"degraded"``, too late after it ``"partial"``.
+        max_chars: characters of a text that the encoder reads. Trigger phrases are searched in all
+            of it, and a text that is longer has status ``"partial"``.
+        max_windows: windows of a text that the encoder reads; as above.
+        batch_size: windows of equal token count encoded in one call, across the texts of one
+            ``scan`` or ``scan_iter``. With INT8 models the activations' range is taken over the
+            whole batch, so a text's score then depends (in the third decimal, as a rule) on its
+            neighbours; 1, the default, makes every score reproducible text by text, and on one
+            thread batches gain little. Ignored where there is a deadline.
+        forest: see :func:`~raxe_fast.load_model`.
+        async_workers: texts that :meth:`scan_async` works on at a time.
+
+    Raises :class:`~raxe_fast.ModelError`, :class:`~raxe_fast.EncoderError`, and ``ValueError`` for
+    arguments out of range or policies with unknown families.
+    """
+
+    def __init__(
+        self,
+        model: str | PathLike[str] | Model | None = None,
+        *,
+        threads: int = 1,
+        cpus: Sequence[int] | None = None,
+        policy: Policy | None = None,
+        deadline_ms: float | None = None,
+        max_chars: int = 65_536,
+        max_windows: int = 64,
+        batch_size: int = 1,
+        forest: ForestKind = "auto",
+        async_workers: int = 1,
+    ) -> None:
+        for name, value in (
+            ("threads", threads),
+            ("max_chars", max_chars),
+            ("max_windows", max_windows),
+            ("batch_size", batch_size),
+            ("async_workers", async_workers),
+        ):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, not {value!r}")
+        if deadline_ms is not None and not deadline_ms >= 0:
+            raise ValueError(f"deadline_ms must be at least 0, not {deadline_ms!r}")
+        loaded = model if isinstance(model, Model) else load_model(model, forest=forest)
+        spec = loaded.manifest.encoder
+        self._encoder = Encoder(loaded.encoder_onnx, threads=threads, cpus=cpus)
+        self._windower = Windower(
+            loaded.tokenizer_json, max_tokens=spec.max_tokens, overlap=spec.overlap_tokens
+        )
+        # ONNX Runtime has its own copy by now.
+        self._model = loaded if model is loaded else replace(loaded, encoder_onnx=b"")
+        self._scorer: _core.Scorer = loaded.scorer
+        self._verdicts = VerdictMaker(loaded)
+        self._reader = Reader(
+            self._encoder,
+            self._windower,
+            max_chars=max_chars,
+            max_windows=max_windows,
+            deadline_ns=None if deadline_ms is None else int(deadline_ms * 1e6),
+        )
+        self._batches = batch_size > 1 and deadline_ms is None
+        self._batcher = Batcher(self._encoder, self._reader, self._scorer, batch_size, max_windows)
+        self._async_workers = async_workers
+        self._plans: dict[Policy, Plan] = {}
+        self._plan = self._plan_for(policy or Policy())
+        # window_text for a text of n windows is n zeros, whatever the text.
+        self._owners = [np.zeros(n, dtype=np.uint32) for n in range(max_windows + 1)]
+        self._lock = threading.Lock()
+        self._executor: ThreadPoolExecutor | None = None
+        self._closed = False
+        check_encoder(
+            loaded.selftest, self._encoder, spec.file, loaded.path, limit=_STARTUP_CHECKS
+        )
+        self.warm_up()
+
+    # ---- properties --------------------------------------------------------------------------
+
+    @property
+    def model(self) -> Model:
+        """The loaded model (its encoder bytes are released unless it was passed in)."""
+        return self._model
+
+    @property
+    def policy(self) -> Policy:
+        """The default policy."""
+        return self._plan.policy
+
+    def threshold_for(self, *, fpr: float) -> float:
+        """Lowest block threshold with a false-positive rate of at most ``fpr`` on development
+        data; see :meth:`raxe_fast.Model.threshold_for`."""
+        return self._model.threshold_for(fpr=fpr)
+
+    # ---- scanning ----------------------------------------------------------------------------
+
+    @overload
+    def scan(
+        self, texts: str, *, policy: Policy | None = ..., explain: bool = ...
+    ) -> ScanResult: ...
+
+    @overload
+    def scan(
+        self, texts: Iterable[str], *, policy: Policy | None = ..., explain: bool = ...
+    ) -> list[ScanResult]: ...
+
+    def scan(
+        self,
+        texts: str | Iterable[str],
+        *,
+        policy: Policy | None = None,
+        explain: bool = False,
+    ) -> ScanResult | list[ScanResult]:
+        """Scan one text (``str`` -> ``ScanResult``) or several (iterable -> list, same order).
+
+        ``explain`` adds family scores to every result and detail to the reasons. No text makes
+        this raise: trouble shows as the result's ``status``. Raises ``TypeError`` for anything
+        but texts, naming the index, before any is scanned; ``RuntimeError`` after ``close()``.
+        """
+        plan = self._plan if policy is None else self._plan_for(policy)
+        if self._closed:
+            raise RuntimeError("this scanner is closed")
+        if isinstance(texts, str):
+            return self._scan_one(texts, plan, explain)
+        checked = list(_checked(texts))
+        if self._batches and len(checked) > 1:
+            return list(self._scan_batches(iter(checked), plan, explain, len(checked)))
+        return [self._scan_one(text, plan, explain) for text in checked]
+
+    def scan_iter(
+        self,
+        texts: Iterable[str],
+        *,
+        policy: Policy | None = None,
+        explain: bool = False,
+        lookahead: int = 64,
+    ) -> Iterator[ScanResult]:
+        """Scan a stream of texts of any length: results in order, in bounded memory.
+
+        With ``batch_size`` 1 each result comes before the next text is asked for; otherwise at
+        most ``lookahead`` texts are read ahead to fill batches. Raises ``TypeError`` naming the
+        index when it gets to an item that is not a ``str``.
+        """
+        if lookahead < 1:
+            raise ValueError(f"lookahead must be at least 1, not {lookahead!r}")
+        plan = self._plan if policy is None else self._plan_for(policy)
+        if self._closed:
+            raise RuntimeError("this scanner is closed")
+        checked = _checked(texts)
+        if self._batches and lookahead > 1:
+            return self._scan_batches(checked, plan, explain, lookahead)
+        return (self._scan_one(text, plan, explain) for text in checked)
+
+    @overload
+    async def scan_async(
+        self, texts: str, *, policy: Policy | None = ..., explain: bool = ...
+    ) -> ScanResult: ...
+
+    @overload
+    async def scan_async(
+        self, texts: Iterable[str], *, policy: Policy | None = ..., explain: bool = ...
+    ) -> list[ScanResult]: ...
+
+    async def scan_async(
+        self,
+        texts: str | Iterable[str],
+        *,
+        policy: Policy | None = None,
+        explain: bool = False,
+    ) -> ScanResult | list[ScanResult]:
+        """:meth:`scan` on the scanner's own ``async_workers`` threads; the event loop stays free.
+
+        Cancelling drops a scan that has not begun; one that has runs to its end unheard.
+        """
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("this scanner is closed")
+            if self._executor is None:
+                self._executor = ThreadPoolExecutor(self._async_workers, "raxe-fast")
+            executor = self._executor
+        call: partial[Any] = partial(self.scan, texts, policy=policy, explain=explain)
+        result: ScanResult | list[ScanResult] = await asyncio.get_running_loop().run_in_executor(
+            executor, call
+        )
+        return result
+
+    def warm_up(self) -> None:
+        """Run texts of several lengths through everything, so that the first real scan is as fast
+        as the rest. The constructor has done so already; call it again after a long idle time."""
+        for words in (6, 60):
+            self._scan_one("warm " * words, self._plan, True)
+
+    def close(self) -> None:
+        """Refuse new scans and wait for those of :meth:`scan_async`. May be called twice."""
+        with self._lock:
+            self._closed = True
+            executor, self._executor = self._executor, None
+        if executor is not None:
+            executor.shutdown(wait=True)
+
+    def __enter__(self) -> Scanner:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<raxe_fast.Scanner of model {self._model.id!r}>"
+
+    # ---- inside ------------------------------------------------------------------------------
+
+    def _plan_for(self, policy: Policy) -> Plan:
+        plan = self._plans.get(policy)
+        if plan is None:
+            known = self._model.manifest.families
+            unknown = sorted(set(policy.families or ()) - set(known))
+            if unknown:
+                raise ValueError(
+                    f"the model has no family {unknown[0]!r}; it has {', '.join(known)}"
+                )
+            manifest = self._model.manifest
+            thresholds = policy.resolve(manifest.thresholds)
+            plan = Plan(policy, thresholds, thresholds.warn < manifest.detail_threshold)
+            if len(self._plans) < 64:  # a policy made anew for each scan must not pile up
+                self._plans[policy] = plan
+        return plan
+
+    def _scan_one(self, text: str, plan: Plan, explain: bool) -> ScanResult:
+        start = perf_counter_ns()
+        if type(text) is not str:
+            text = str.__str__(text)  # a subclass's own methods play no part
+        if not text or text.isspace():
+            return self._verdicts.empty(text, start)
+        reading = Reading(start)
+        try:
+            blocks = self._reader.read(text, reading)
+            return self._judge(text, blocks, reading, plan, explain)
+        except Exception as error:
+            return self._verdicts.failed(text, plan, reading, error)
+
+    def _judge(
+        self,
+        text: str,
+        blocks: list[npt.NDArray[np.float32]],
+        reading: Reading,
+        plan: Plan,
+        explain: bool,
+    ) -> ScanResult:
+        details = explain or plan.details
+        try:
+            scored = self._scorer.score(blocks, self._owners[len(blocks)], [text], details)
+        except (TypeError, ValueError) as error:
+            # The core refused what the encoder gave.
+            reading.fail(f"the encoder gave no usable output ({error})")
+            scored = self._scorer.score([], self._owners[0], [text], details)
+        return self._verdicts.make(text, scored[0], reading, plan, explain)
+
+    def _scan_batches(
+        self, texts: Iterator[str], plan: Plan, explain: bool, lookahead: int
+    ) -> Iterator[ScanResult]:
+        for texts_, readings, scored in self._batcher.score(
+            texts, explain or plan.details, lookahead
+        ):
+            if scored is None:  # one by one, so that trouble stays with the text that has it
+                yield from (self._scan_one(text, plan, explain) for text in texts_)
+                continue
+            for text, reading, item in zip(texts_, readings, scored, strict=True):
+                try:
+                    yield self._verdicts.make(text, item, reading, plan, explain)
+                except Exception as error:
+                    yield self._verdicts.failed(text, plan, reading, error)
+
+
+def _checked(texts: Iterable[str]) -> Iterator[str]:
+    """The texts, each checked when its turn comes; the container is checked at once."""
+    if isinstance(texts, (bytes, bytearray, memoryview, Mapping)):
+        raise TypeError(f"expected a str or an iterable of str, not {type(texts).__name__}")
+    try:
+        iterator = iter(texts)
+    except TypeError:
+        raise TypeError(
+            f"expected a str or an iterable of str, not {type(texts).__name__}"
+        ) from None
+    return _check_items(iterator)
+
+
+def _check_items(texts: Iterator[str]) -> Iterator[str]:
+    for index, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise TypeError(f"text {index} must be a str, not {type(text).__name__}")
+        yield text

@@ -1,0 +1,80 @@
+"""Does a loaded model reproduce what was stored when it was built?
+
+It catches what hashes cannot: a damaged build, a broken ONNX Runtime, weights that were never
+loaded and score every text alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from raxe_fast import _core
+from raxe_fast.errors import EncoderError, ModelSelfTestError
+
+if TYPE_CHECKING:
+    from raxe_fast.encoder import Encoder
+    from raxe_fast.parts import SelfTest
+
+__all__ = ["FOREST_TOLERANCE", "MIN_COSINE", "check_encoder", "check_forests"]
+
+FOREST_TOLERANCE = 1e-6
+# INT8 kernels differ between instruction sets (7-bit weights keep them close), so not 1.
+MIN_COSINE = 0.98
+
+
+def check_forests(
+    stored: SelfTest, forests: Mapping[str, _core.Forest], files: Mapping[str, str], path: str
+) -> None:
+    """Forest outputs on the stored embeddings must equal the stored ones within 1e-6.
+
+    Raises ``ModelSelfTestError`` naming the head's file.
+    """
+    for name, forest in forests.items():
+        expected = getattr(stored, name)
+        worst = float(np.abs(forest.predict(stored.embeddings) - expected).max())
+        if not worst <= FOREST_TOLERANCE:
+            raise ModelSelfTestError(
+                f"self-test failed: {forest.kind} forest is off by {worst:.3g} on stored "
+                f"embeddings, at most {FOREST_TOLERANCE:g} allowed",
+                path=path,
+                member=files[name],
+            )
+
+
+def check_encoder(
+    stored: SelfTest, encoder: Encoder, file: str, path: str, limit: int | None = None
+) -> float:
+    """Lowest cosine of pooled encoder output to the stored embedding, over ``limit`` texts.
+
+    Raises ``ModelSelfTestError`` if it is below :data:`MIN_COSINE` or the encoder fails.
+    """
+    lowest = 1.0
+    for index, ids in enumerate(stored.token_ids[:limit]):
+        try:
+            tokens = encoder.encode(ids[np.newaxis, :])
+        except EncoderError as error:
+            raise ModelSelfTestError(
+                f"self-test failed: {error}", path=path, member=file
+            ) from error
+        if tokens.shape != (1, len(ids), stored.embeddings.shape[1]):
+            raise ModelSelfTestError(
+                f"self-test failed: encoder output has shape {tokens.shape}, expected "
+                f"{(1, len(ids), stored.embeddings.shape[1])}",
+                path=path,
+                member=file,
+            )
+        pooled = _core.mean_pool_l2(tokens[0], None)
+        cosine = float(pooled @ stored.embeddings[index])
+        # The negated form also catches NaN.
+        if not cosine >= MIN_COSINE:
+            raise ModelSelfTestError(
+                f"self-test failed: embedding of stored text {index} has cosine {cosine:.4f} to "
+                f"the stored one, at least {MIN_COSINE} expected",
+                path=path,
+                member=file,
+            )
+        lowest = min(lowest, cosine)
+    return lowest

@@ -1,0 +1,237 @@
+"""MODEL_CARD.md: what the model is, what it was made from, what it measured and where it fails."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from raxe_fast.training.corpus import Record
+
+__all__ = ["data_table", "write_card"]
+
+_WORST = 12
+
+
+def _percent(item: dict[str, Any]) -> str:
+    value = item["value"]
+    if value is None:
+        return "-"
+    low, high = item["interval"]
+    return (
+        f"{100 * value:.2f} % ({item['count']}/{item['total']}; "
+        f"{100 * low:.2f}-{100 * high:.2f} %)"
+    )
+
+
+def _number(value: float | None, interval: Sequence[float] | None = None) -> str:
+    if value is None:
+        return "-"
+    span = f" ({interval[0]:.4f}-{interval[1]:.4f})" if interval else ""
+    return f"{value:.4f}{span}"
+
+
+def data_table(records: Sequence[Record]) -> list[tuple[str, int, int]]:
+    """(licence, attacks, harmless texts) of the training records, largest first."""
+    attack = Counter(r.license or "not recorded" for r in records if r.label == 1)
+    benign = Counter(r.license or "not recorded" for r in records if r.label == 0)
+    names = sorted({*attack, *benign}, key=lambda n: (-(attack[n] + benign[n]), n))
+    return [(name, attack[name], benign[name]) for name in names]
+
+
+def _figures(reports: dict[str, dict[str, Any]]) -> list[str]:
+    names = list(reports)
+    lines = [
+        "| figure | " + " | ".join(names) + " |",
+        "|---|" + "---|" * len(names),
+    ]
+
+    def row(title: str, cells: list[str]) -> None:
+        lines.append(f"| {title} | " + " | ".join(cells) + " |")
+
+    overall = [report["overall"] for report in reports.values()]
+    row("texts (attack / harmless)", [f"{o['attack']} / {o['benign']}" for o in overall])
+    for name in ("f1", "auc"):
+        row(
+            name.upper(),
+            [_number(o[name]["value"], o[name].get("interval")) if name in o else "-"
+             for o in overall],
+        )  # fmt: skip
+    titles = {
+        "fpr": "false-positive rate",
+        "fnr": "false-negative rate",
+        "precision": "precision",
+        "recall_at_fpr_0.01": "recall at 1 % FPR",
+        "recall_at_fpr_0.001": "recall at 0.1 % FPR",
+    }
+    for name, title in titles.items():
+        row(title, [_percent(o[name]) if name in o else "-" for o in overall])
+    for name in ("ece", "log_loss"):
+        title = name.replace("_", "-")
+        row(title, [_number(o[name]["value"]) if name in o else "-" for o in overall])
+    for head in ("family", "subfamily"):
+        for view, title in (
+            ("all_attacks", "all attacks"),
+            ("detected", "detected attacks"),
+            ("end_to_end", "end to end"),
+        ):
+            row(
+                f"{head} macro-F1, {title}",
+                [_number(r[head][view]["macro_f1"], r[head][view]["interval"])
+                 for r in reports.values()],
+            )  # fmt: skip
+    return lines
+
+
+def _groups(report: dict[str, Any], key: str) -> list[str]:
+    lines = ["| | recall | FPR |", "|---|---|---|"]
+    for name, row in report[key].items():
+        lines.append(f"| {name} | {_percent(row['recall'])} | {_percent(row['fpr'])} |")
+    return lines
+
+
+def _worst(report: dict[str, Any], key: str, side: str, minimum: int) -> list[str]:
+    """The worst groups of at least `minimum` texts by FNR or FPR."""
+    rows = [
+        (name, row[side])
+        for name, row in report[key].items()
+        if row[side]["total"] >= minimum and row[side]["count"]
+    ]
+    rows.sort(key=lambda pair: (-pair[1]["value"], pair[0]))
+    title = "missed attacks" if side == "fnr" else "false alarms"
+    return [
+        f"| {key.removeprefix('by_')} | {title} |",
+        "|---|---|",
+        *(f"| {name} | {_percent(item)} |" for name, item in rows[:_WORST]),
+    ]
+
+
+def write_card(
+    *,
+    manifest: dict[str, Any],
+    reports: dict[str, dict[str, Any]],
+    training: dict[str, Any],
+    licences: Sequence[tuple[str, int, int]],
+) -> str:
+    """The card as Markdown. `reports`: split name -> report, the last one is shown in detail."""
+    encoder, heads = manifest["encoder"], manifest["heads"]
+    detail_name, detail = list(reports.items())[-1]
+    targets = [
+        "| figure | limit | measured | met |",
+        "|---|---|---|---|",
+        *(
+            f"| {name} | {item['limit']} | {_number(item['value'])} | "
+            f"{'yes' if item['met'] else 'no'} |"
+            for name, item in detail["meets_targets"].items()
+        ),
+    ]
+    thresholds = [
+        "| preset | block | warn |",
+        "|---|---|---|",
+        *(
+            f"| {name} | {value['block']:.4f} | {value['warn']:.4f} |"
+            for name, value in manifest["thresholds"].items()
+        ),
+    ]
+    forests = ", ".join(f"{name} {head['trees']} trees" for name, head in heads.items())
+    families = ", ".join(manifest["labels"]["families"])
+    missed = [name for name, item in detail["meets_targets"].items() if not item["met"]]
+    parts = [
+        f"# {manifest['id']}",
+        "",
+        "Detects texts that attack an application built on a language model: injections, "
+        "jailbreaks, extraction and exfiltration attempts, obfuscated attacks, and plain requests "
+        "for harmful content.",
+        "",
+        f"- Encoder: {encoder['base']}, {encoder['layers']} layers, {encoder['precision']}, frozen; "
+        f"windows of {encoder['max_tokens']} tokens, {encoder['overlap_tokens']} overlapping.",
+        f"- Heads: random forests ({forests}) on the mean-pooled, normalised embedding, and "
+        f"{training['triggers']} trigger phrase patterns, combined by a calibrated logistic model.",
+        f"- Families: {families}; {len(manifest['labels']['subfamilies'])} subfamilies.",
+        f"- Made {manifest['created']} with raxe-fast {manifest['package_version']}.",
+        "",
+        "## Intended use",
+        "",
+        "One signal among several in front of or behind a language model: to block, to warn, to "
+        "route to review, to label traffic. Not a guarantee: an attacker who tries long enough "
+        "gets past any detector. Not for judging people. The score is a probability *for the mix "
+        "of texts it was calibrated on* (about one attack in four); real traffic holds far fewer.",
+        "",
+        "## Figures",
+        "",
+        "Policy balanced, its block threshold. Intervals are 95 %. Thresholds and calibration were "
+        "chosen on dev; test was used for this report alone.",
+        "",
+        *_figures(reports),
+        "",
+        f"Limits of the reference, computed from the counts of {detail_name}:",
+        "",
+        *targets,
+        "",
+        (
+            f"**Not met: {', '.join(missed)}.** A frozen general-purpose encoder does not separate "
+            "attacks from harmless texts that resemble them; the encoder has to be tuned for that."
+            if missed
+            else "All are met."
+        ),
+        "",
+        f"### By family ({detail_name})",
+        "",
+        *_groups(detail, "by_family"),
+        "",
+        f"### By length in tokens ({detail_name})",
+        "",
+        *_groups(detail, "by_length"),
+        "",
+        f"### Where it fails ({detail_name})",
+        "",
+        "Worst groups with at least 20 texts of the kind.",
+        "",
+        *_worst(detail, "by_subfamily", "fnr", 20),
+        "",
+        *_worst(detail, "by_source", "fnr", 20),
+        "",
+        *_worst(detail, "by_source", "fpr", 20),
+        "",
+        *_worst(detail, "by_language", "fpr", 20),
+        "",
+        *_worst(detail, "by_language", "fnr", 20),
+        "",
+        "## Thresholds (score at or above)",
+        "",
+        *thresholds,
+        "",
+        "balanced: highest F1 on dev at a false-positive rate of at most 1 %, warning at 3 %. "
+        "strict: at most 3 % of dev attacks missed, warning at 1.5 %. quiet: at most 0.2 % false "
+        "positives on dev, warning at 1 %.",
+        "",
+        "## Training",
+        "",
+        f"{training['texts']} texts ({training['attacks']} attacks), {training['windows']} windows "
+        f"(at most {training['window_cap']} per text). Windows of attack texts labelled by "
+        f"\"{training['labelling']}\". Embeddings were computed by the shipped {encoder['precision']} "
+        "encoder, one window at a time, as at run time. Seeds are fixed: the same inputs give the "
+        "same heads.",
+        "",
+        f"Same verdicts in every implementation of the forests: on {training['parity_embeddings']} "
+        f"embeddings of dev and test, {training['parity_flips']} verdict flips, largest difference "
+        f"of a probability {training['parity_difference']:.2g}.",
+        "",
+        "## Data and licences",
+        "",
+        "Texts by licence in the training split; none of them is in this model.",
+        "",
+        "| licence | attacks | harmless |",
+        "|---|---|---|",
+        *(f"| {name} | {attack} | {benign} |" for name, attack, benign in licences),
+        "",
+        "## Limits",
+        "",
+        "- Labels of many texts were assigned by rules; subfamilies most of all.",
+        "- Mostly English. Other languages are thinly covered; see the table above.",
+        "- An embedding is a mean over up to "
+        f"{encoder['max_tokens']} tokens: a short instruction inside a long document is diluted.",
+        "- INT8 embeddings differ slightly between CPUs with and without VNNI.",
+        "",
+    ]
+    return "\n".join(parts)

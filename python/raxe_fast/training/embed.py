@@ -1,0 +1,217 @@
+"""Embeds a corpus through the pieces that scan at run time, one window at a time.
+
+Dynamic quantisation takes its range from the whole input tensor, so a window's embedding depends
+on what shares its batch. Training on batches of one is training on what the scanner sees.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raxe_fast.errors import ModelNotFoundError
+from raxe_fast.training.embed_cache import EmbeddingCache, Entry, text_digest
+
+__all__ = ["Embedded", "EncoderFiles", "TextEmbedder", "embed_texts"]
+
+_SHARD_TEXTS = 2000
+_SHARD_SECONDS = 60.0
+_CHUNK = 8
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderFiles:
+    """An exported encoder (encoder.onnx, tokenizer.json, export.json) and how texts are cut."""
+
+    folder: Path
+    hidden_size: int
+    max_tokens: int
+    overlap_tokens: int
+    info: dict[str, object]
+
+    @classmethod
+    def open(cls, folder: Path | str, overlap_tokens: int | None = None) -> EncoderFiles:
+        """Reads export.json. The overlap is a quarter of the window unless given.
+
+        Raises ModelNotFoundError if a file is missing.
+        """
+        root = Path(folder)
+        for member in ("encoder.onnx", "tokenizer.json", "export.json"):
+            if not (root / member).is_file():
+                raise ModelNotFoundError("no such file", path=root, member=member)
+        info = json.loads((root / "export.json").read_text(encoding="utf-8"))
+        tokens = int(info["max_tokens"])
+        overlap = tokens // 4 if overlap_tokens is None else overlap_tokens
+        return cls(root, int(info["hidden_size"]), tokens, overlap, info)
+
+    def key(self) -> dict[str, object]:
+        """What an embedding depends on besides the text."""
+        return {
+            "encoder": hashlib.sha256((self.folder / "encoder.onnx").read_bytes()).hexdigest(),
+            "tokenizer": hashlib.sha256((self.folder / "tokenizer.json").read_bytes()).hexdigest(),
+            "max_tokens": self.max_tokens,
+            "overlap_tokens": self.overlap_tokens,
+        }
+
+
+class TextEmbedder:
+    """Text -> unit vectors of its windows, through windows.py, encoder.py and the core's pooling."""
+
+    def __init__(self, files: EncoderFiles) -> None:
+        from raxe_fast import _core
+        from raxe_fast.encoder import Encoder
+        from raxe_fast.windows import Windower
+
+        self._pool = _core.mean_pool_l2
+        self.hidden_size = files.hidden_size
+        self._windower = Windower.from_file(
+            files.folder / "tokenizer.json",
+            max_tokens=files.max_tokens,
+            overlap=files.overlap_tokens,
+        )
+        self._encoder = Encoder(files.folder / "encoder.onnx", threads=1)
+
+    def token_ids(self, text: str) -> list[NDArray[np.int64]]:
+        """Token ids of each window, special tokens included."""
+        return [np.asarray(window.ids, dtype=np.int64) for window in self._windower(text)]
+
+    def vector(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """(hidden,) unit vector of one window."""
+        return np.asarray(self._pool(self._encoder.encode(ids[None, :])[0], None))
+
+    def __call__(self, text: str, cap: int | None) -> Entry:
+        ids = self.token_ids(text)
+        vectors = np.empty((len(ids[:cap]), self.hidden_size), dtype=np.float32)
+        for i, window in enumerate(ids[:cap]):
+            vectors[i] = self.vector(window)
+        return Entry(vectors, len(ids), sum(len(window) for window in ids))
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """Windows of many texts: (rows, hidden) vectors, (rows,) text numbers in ascending order,
+    and per text its tokens (special ones included, overlaps
+    counted each time, as the scanner counts) and how many windows it has, embedded or not."""
+
+    vectors: NDArray[np.float32]
+    owner: NDArray[np.int64]
+    tokens: NDArray[np.int64]
+    windows: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+
+_worker: TextEmbedder | None = None
+
+
+def _start_worker(files: EncoderFiles) -> None:
+    global _worker
+    _worker = TextEmbedder(files)
+
+
+def _work(job: tuple[str, int | None]) -> tuple[bytes, Entry]:
+    assert _worker is not None
+    text, cap = job
+    return text_digest(text), _worker(text, cap)
+
+
+def _compute(
+    files: EncoderFiles, jobs: list[tuple[str, int | None]], processes: int
+) -> Iterator[tuple[bytes, Entry]]:
+    if processes <= 1 or len(jobs) < 4 * _CHUNK:
+        embedder = TextEmbedder(files)
+        for text, cap in jobs:
+            yield text_digest(text), embedder(text, cap)
+        return
+    # spawn: ONNX Runtime does not survive a fork of a process that has used it.
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(processes, _start_worker, (files,)) as pool:
+        yield from pool.imap_unordered(_work, jobs, chunksize=_CHUNK)
+
+
+def _fill(
+    cache: EmbeddingCache,
+    files: EncoderFiles,
+    texts: Sequence[str],
+    cap: int | None,
+    jobs: int,
+    title: str,
+) -> None:
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    missing = {
+        digest: text
+        for text in texts
+        if cache.get(digest := text_digest(text), cap) is None
+    }
+    if not missing:
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns) as progress:
+        task = progress.add_task(title, total=len(missing))
+        shard: list[tuple[bytes, Entry]] = []
+        written = time.monotonic()
+        for item in _compute(files, [(text, cap) for text in missing.values()], jobs):
+            shard.append(item)
+            progress.advance(task)
+            if len(shard) >= _SHARD_TEXTS or time.monotonic() - written > _SHARD_SECONDS:
+                cache.append(shard)
+                shard, written = [], time.monotonic()
+        cache.append(shard)
+
+
+def embed_texts(
+    texts: Sequence[str],
+    files: EncoderFiles,
+    cache_dir: Path | str,
+    *,
+    cap: int | None = None,
+    jobs: int = 2,
+    title: str = "embed",
+) -> Embedded:
+    """Embeds texts, at most `cap` windows of each (None: all), reading and filling the cache.
+
+    Raises EncoderError or ModelNotFoundError if the encoder does not work.
+    """
+    cache = EmbeddingCache(cache_dir, files.key())
+    _fill(cache, files, texts, cap, jobs, title)
+    entries = []
+    for text in texts:
+        entry = cache.get(text_digest(text), cap)
+        if entry is None:
+            raise RuntimeError("the embedding cache changed while it was read")
+        entries.append(entry)
+    stored = np.array([len(entry.vectors) for entry in entries], dtype=np.int64)
+    vectors = np.empty((int(stored.sum()), files.hidden_size), dtype=np.float32)
+    start = 0
+    for entry in entries:
+        vectors[start : start + len(entry.vectors)] = entry.vectors
+        start += len(entry.vectors)
+    return Embedded(
+        vectors=vectors,
+        owner=np.repeat(np.arange(len(entries)), stored),
+        tokens=np.array([entry.tokens for entry in entries], dtype=np.int64),
+        windows=np.array([entry.total for entry in entries], dtype=np.int64),
+    )

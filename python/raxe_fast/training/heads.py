@@ -1,0 +1,193 @@
+"""The three random forests: is it an attack, of which family, of which subfamily.
+
+Trained on window embeddings of the shipped INT8 encoder, leaves bounded so that the generated C
+compiles in about a minute. Three ways of labelling the windows of a long attack text can be
+chosen (only one of its windows may hold the attack, and the label is the text's):
+
+    all     every window is an attack, weight 1
+    share   every window is an attack, weight 1 / (windows of the text)
+    worst   fit once with "share", then keep the window that looks worst *out of bag*
+
+Harmless texts keep all windows at weight 1: each of them must pass, since the text's score is
+the maximum. The family heads learn attacks only, from the window that the binary head finds
+worst out of bag, because that is the window they are asked about at run time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from sklearn.ensemble import RandomForestClassifier
+
+__all__ = [
+    "HeadSettings",
+    "Heads",
+    "HeadsConfig",
+    "export_forest",
+    "fit_forest",
+    "fit_heads",
+    "worst_windows",
+]
+
+Labelling = Literal["all", "share", "worst"]
+Vectors = NDArray[np.float32]
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class HeadSettings:
+    """Of one forest; see scikit-learn's RandomForestClassifier for their meaning."""
+
+    trees: int = 50
+    max_leaf_nodes: int = 256
+    max_features: float | str = "sqrt"
+    min_samples_leaf: int = 1
+    class_weight: Literal["balanced", "balanced_subsample"] | None = None
+    criterion: Literal["gini", "entropy", "log_loss"] = "gini"
+    max_samples: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HeadsConfig:
+    """All that decides the forests, apart from the data."""
+
+    binary: HeadSettings = field(default_factory=HeadSettings)
+    family: HeadSettings = field(default_factory=lambda: HeadSettings(max_leaf_nodes=256))
+    subfamily: HeadSettings = field(default_factory=lambda: HeadSettings(max_leaf_nodes=128))
+    labelling: Labelling = "share"
+    seed: int = 1
+
+    def with_trees(self, trees: int) -> HeadsConfig:
+        return replace(
+            self,
+            binary=replace(self.binary, trees=trees),
+            family=replace(self.family, trees=trees),
+            subfamily=replace(self.subfamily, trees=trees),
+        )
+
+    def to_dict(self) -> dict[str, object]:
+        return asdict(self)
+
+
+@dataclass(slots=True)
+class Heads:
+    """Fitted forests; class indices are those of the labels in the manifest."""
+
+    binary: RandomForestClassifier
+    family: RandomForestClassifier
+    subfamily: RandomForestClassifier
+    worst_rows: Ints  # row of each attack text's worst window, in the order of attack texts
+
+
+def fit_forest(
+    vectors: Vectors,
+    labels: Ints,
+    settings: HeadSettings,
+    *,
+    classes: int,
+    weights: Floats | None = None,
+    seed: int = 1,
+    jobs: int = 2,
+    oob: bool = False,
+) -> RandomForestClassifier:
+    """A forest over (N, H) vectors; the same input and seed give the same forest.
+
+    Raises ValueError unless each of the `classes` labels 0, 1, ... occurs, as the outputs of the
+    head are positions in the manifest's label list.
+    """
+    from sklearn.ensemble import RandomForestClassifier
+
+    present = np.unique(labels)
+    if not np.array_equal(present, np.arange(classes)):
+        missing = sorted(set(range(classes)) - set(present.tolist()))
+        raise ValueError(f"no training windows for class numbers {missing}")
+    forest = RandomForestClassifier(
+        n_estimators=settings.trees,
+        max_leaf_nodes=settings.max_leaf_nodes,
+        max_features=settings.max_features,
+        min_samples_leaf=settings.min_samples_leaf,
+        class_weight=settings.class_weight,
+        criterion=settings.criterion,
+        max_samples=settings.max_samples,
+        random_state=seed,
+        n_jobs=jobs,
+        oob_score=oob,
+    )
+    return forest.fit(vectors, labels, sample_weight=weights)
+
+
+def worst_windows(scores: Floats, owner: Ints, texts: Sequence[int]) -> Ints:
+    """For each text number, the row of its window with the highest score (the first of equals).
+
+    scores and owner are (rows,): the score and the text number of each row. Every text asked for
+    must own a row (KeyError otherwise).
+    """
+    order = np.lexsort((np.arange(len(scores)), -scores, owner))
+    first = np.unique(owner[order], return_index=True)
+    row_of = dict(zip(first[0].tolist(), order[first[1]].tolist(), strict=True))
+    return np.array([row_of[text] for text in texts], dtype=np.int64)
+
+
+def _out_of_bag(forest: RandomForestClassifier) -> Floats:
+    """(rows,) P(attack) by the trees that did not see the row; rows that all saw get 0.5."""
+    return np.nan_to_num(np.asarray(forest.oob_decision_function_)[:, 1], nan=0.5)
+
+
+def fit_heads(
+    vectors: Vectors,
+    owner: Ints,
+    text_label: Ints,
+    text_family: Ints,
+    text_subfamily: Ints,
+    *,
+    families: int,
+    subfamilies: int,
+    config: HeadsConfig,
+    jobs: int = 2,
+) -> Heads:
+    """Fits all heads on (rows, H) window vectors.
+
+    owner: (rows,) text number of each row. text_label: (texts,) 0 or 1. text_family and
+    text_subfamily: (texts,) class numbers, -1 for harmless texts. Attack texts without a window
+    take no part.
+    """
+    labels = text_label[owner]
+    sizes = np.bincount(owner, minlength=len(text_label))[owner]
+    weights = np.where((labels == 1) & (config.labelling != "all"), 1.0 / sizes, 1.0)
+    binary = fit_forest(
+        vectors, labels, config.binary, classes=2, weights=weights, seed=config.seed, jobs=jobs,
+        oob=True,
+    )
+    attacks = np.unique(owner[labels == 1])
+    rows = worst_windows(_out_of_bag(binary), owner, attacks.tolist())
+    if config.labelling == "worst":
+        keep = np.sort(np.concatenate([np.flatnonzero(labels == 0), rows]))
+        binary = fit_forest(
+            vectors[keep], labels[keep], config.binary, classes=2, seed=config.seed, jobs=jobs
+        )
+    worst = vectors[rows]
+    family = fit_forest(
+        worst, text_family[attacks], config.family, classes=families, seed=config.seed + 1,
+        jobs=jobs,
+    )
+    subfamily = fit_forest(
+        worst, text_subfamily[attacks], config.subfamily, classes=subfamilies,
+        seed=config.seed + 2, jobs=jobs,
+    )
+    return Heads(binary, family, subfamily, rows)
+
+
+def export_forest(forest: RandomForestClassifier, path: Path) -> None:
+    """Writes the forest in Treelite's binary format (no pickle)."""
+    import treelite
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    treelite.sklearn.import_model(forest).serialize(str(path))

@@ -1,0 +1,70 @@
+"""ScanResult: immutable, slotted, JSON-safe."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import math
+import pickle
+
+import pytest
+
+from raxe_fast import ScanResult, Similar, Trigger
+
+RESULT = ScanResult(
+    is_threat=True,
+    action="block",
+    score=0.97,
+    family="jailbreak",
+    subfamily="developer_mode",
+    family_scores={"jailbreak": 0.9, "prompt_injection": 0.1},
+    reasons=("first", "second"),
+    triggers=(Trigger("dev", "jailbreak", "high", 3, 9),),
+    similar=(Similar("mode, debug", "jailbreak", "developer_mode", 0.8),),
+    novelty=0.2,
+    tokens=12,
+    windows=1,
+    window=(0, 20),
+    window_scores=(0.97,),
+    characters=20,
+    scanned_chars=20,
+    timings={"total": 12.5},
+    model_id="tiny",
+)
+
+
+def test_frozen_and_slotted():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        RESULT.score = 0.0  # type: ignore[misc]
+    with pytest.raises((AttributeError, TypeError)):
+        RESULT.other = 1  # type: ignore[attr-defined]
+    assert not hasattr(RESULT, "__dict__")
+
+
+def test_to_dict_is_json_and_names_every_field():
+    data = RESULT.to_dict()
+    assert set(data) == {field.name for field in dataclasses.fields(ScanResult)}
+    assert json.loads(json.dumps(data, allow_nan=False)) == data
+    assert data["triggers"] == [
+        {"name": "dev", "family": "jailbreak", "severity": "high", "begin": 3, "end": 9}
+    ]
+    assert data["window"] == [0, 20]
+
+
+def test_to_dict_has_no_nan():
+    failed = ScanResult(is_threat=True, action="block", score=math.nan, status="error")
+    data = failed.to_dict()
+    assert data["score"] is None
+    json.dumps(data, allow_nan=False)
+
+
+def test_copies_and_pickles():
+    assert copy.deepcopy(RESULT) == RESULT
+    assert pickle.loads(pickle.dumps(RESULT)) == RESULT  # between processes, e.g. in a pool
+
+
+def test_defaults_are_not_shared():
+    one, two = (ScanResult(is_threat=False, action="allow", score=0.0) for _ in range(2))
+    one.timings["total"] = 1.0
+    assert two.timings == {}
