@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import math
 import re
 import struct
 import sys
@@ -32,8 +31,12 @@ from typing import Any
 
 _NUMBER = r"[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?"
 _TEST = rf"\(data\[(?P<feature>\d+)\]\.fvalue <= \(double\)(?P<threshold>{_NUMBER})\)"
-_MISSING = r"(?:!\(data\[(?P<a>\d+)\]\.missing != -1\) \|\||\(data\[(?P<b>\d+)\]\.missing != -1\) &&)"
-_CONDITION = re.compile(rf"if \( (?:(?P<hint>LIKELY|UNLIKELY)\( +)?{_MISSING} {_TEST}(?: \))? \) {{")
+_MISSING = (
+    r"(?:!\(data\[(?P<a>\d+)\]\.missing != -1\) \|\||\(data\[(?P<b>\d+)\]\.missing != -1\) &&)"
+)
+_CONDITION = re.compile(
+    rf"if \( +(?:(?P<hint>LIKELY|UNLIKELY)\( +)?{_MISSING} {_TEST}(?: \))? \) {{"
+)
 _LEAF = re.compile(rf"result\[(?P<output>\d+)\] \+= (?P<value>{_NUMBER});")
 _HEAD_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _FLOAT32_MAX = 3.4028234663852886e38
@@ -103,7 +106,9 @@ def translate_tree(source: str, tree: int, n_features: int, n_outputs: int, leav
                 raise GenerationError(f"tree {tree}: bad feature in {line!r}")
             test = f"x[{feature}] <= {floor_float32(float(condition['threshold'])).hex()}f"
             hint = condition["hint"]
-            out.append("  " * (depth + 1) + (f"if ({hint}({test})) {{" if hint else f"if ({test}) {{"))
+            out.append(
+                "  " * (depth + 1) + (f"if ({hint}({test})) {{" if hint else f"if ({test}) {{")
+            )
             depth += 1
             conditions += 1
         elif line in ("} else {", "}"):
@@ -112,7 +117,9 @@ def translate_tree(source: str, tree: int, n_features: int, n_outputs: int, leav
         elif line != "unsigned int tmp;":
             raise GenerationError(f"tree {tree}: unexpected line {line!r}")
     if vector or depth != 0 or leaf_count != conditions + 1:
-        raise GenerationError(f"tree {tree}: {conditions} tests and {leaf_count} leaves are no tree")
+        raise GenerationError(
+            f"tree {tree}: {conditions} tests and {leaf_count} leaves are no tree"
+        )
     return out
 
 
@@ -207,7 +214,9 @@ def generate_head(name: str, path: Path, out: Path, units: int) -> dict[str, Any
         out / f"{name}_main.c",
         _MAIN.format(
             symbol=symbol,
-            declarations="\n".join(f"void {unit}(const float* x, uint32_t* row);" for unit in names),
+            declarations="\n".join(
+                f"void {unit}(const float* x, uint32_t* row);" for unit in names
+            ),
             size=len(leaves.rows) * n_outputs,
             values="\n".join(",".join(row) + "," for row in leaves.rows),
             calls="\n".join(f"  {unit}(x, row);" for unit in names),

@@ -205,9 +205,7 @@ def write_tiny_model(folder: Path, precision: str = "int8", model_id: str = "tin
     texts += BENIGN
 
     encoder = Encoder(folder / "encoder.onnx")
-    windower = Windower.from_file(
-        folder / "tokenizer.json", max_tokens=MAX_TOKENS, overlap=OVERLAP
-    )
+    windower = Windower.from_file(folder / "tokenizer.json", max_tokens=MAX_TOKENS, overlap=OVERLAP)
     ids = [np.asarray(windower(text)[0].ids, dtype=np.int64).ravel() for text in texts]
     vectors = np.stack([_core.mean_pool_l2(encoder.encode(row[None])[0], None) for row in ids])
 
@@ -263,7 +261,7 @@ def write_tiny_model(folder: Path, precision: str = "int8", model_id: str = "tin
         "id": model_id,
         "version": "1",
         "created": "2024-01-01T00:00:00Z",
-        "package_version": _core.__version__,
+        "package_version": _core.build_info()["version"],
         "encoder": {
             "file": "encoder.onnx",
             "architecture": info.architecture,

@@ -38,7 +38,8 @@ def test_finds_the_blobs_and_names_them():
     assert found.families == ["jailbreak"] * 4 + ["benign"] * 2
     np.testing.assert_allclose(np.linalg.norm(found.centroids, axis=1), 1, atol=1e-6)
     assert found.labels[0].startswith("jailbreak / a: ")
-    assert {label.split(": ")[1].split(", ")[0] for label in found.labels[:2]} == {"aleft", "aright"}
+    words = {label.split(": ")[1].split(", ")[0] for label in found.labels[:2]}
+    assert words == {"aleft", "aright"}
     core = _core.Clusters(found.centroids, found.n_attack)
     nearest, novelty = core.nearest(vectors[0])
     assert found.subfamilies[nearest[0][0]] == "a"

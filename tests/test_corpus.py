@@ -71,7 +71,8 @@ def test_bad_lines_are_collected_and_the_rest_is_read(tmp_path):
 
 
 def test_a_truncated_gzip_is_reported_not_lost(tmp_path):
-    path = write(tmp_path / "c.jsonl.gz", [{**GOOD, "text": f"text {i}"} for i in range(20000)], True)
+    lines = [{**GOOD, "text": f"text {i}"} for i in range(20000)]
+    path = write(tmp_path / "c.jsonl.gz", lines, True)
     path.write_bytes(path.read_bytes()[:-2000])
     with pytest.raises(CorpusError, match="unreadable"):
         read_corpus(path)

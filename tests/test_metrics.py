@@ -81,8 +81,13 @@ def test_confusion_matrix_refuses_unknown_classes():
 
 
 @pytest.mark.parametrize(
-    "hits,total,low,high",  # R: binom::binom.confint(..., methods = "wilson")
-    [(0, 10, 0.0, 0.2775), (5, 10, 0.2366, 0.7634), (10, 10, 0.7225, 1.0), (8, 1000, 0.0041, 0.0157)],
+    "hits,total,low,high",  # from published tables of the interval
+    [
+        (0, 10, 0.0, 0.2775),
+        (5, 10, 0.2366, 0.7634),
+        (10, 10, 0.7225, 1.0),
+        (8, 1000, 0.0041, 0.0157),
+    ],
 )
 def test_wilson_by_table(hits, total, low, high):
     assert metrics.wilson(hits, total) == pytest.approx((low, high), abs=1e-4)

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-STUB = Path(__file__).parents[1] / "python" / "raxe_fast" / "_core.pyi"
+ROOT = Path(__file__).parents[1]
+STUB = ROOT / "python" / "raxe_fast" / "_core.pyi"
+PATTERNS = ROOT / "cpp" / "bindings" / "stub_patterns.txt"
 
 
 def test_stub_is_up_to_date(tmp_path: Path) -> None:
@@ -16,9 +18,10 @@ def test_stub_is_up_to_date(tmp_path: Path) -> None:
     fresh = tmp_path / "_core.pyi"
     # In a process of its own: the generator sets an environment variable and changes sys.path.
     command = [sys.executable, "-m", stubgen.__name__, "-q", "-m", "raxe_fast._core"]
-    subprocess.run([*command, "-o", str(fresh)], check=True, cwd=tmp_path)
+    subprocess.run([*command, "-p", PATTERNS, "-o", fresh], check=True, cwd=tmp_path)
     assert fresh.read_text(encoding="utf-8") == STUB.read_text(encoding="utf-8"), (
-        "stale: python -m nanobind.stubgen -m raxe_fast._core -o python/raxe_fast/_core.pyi"
+        "stale: python -m nanobind.stubgen -m raxe_fast._core "
+        "-p cpp/bindings/stub_patterns.txt -o python/raxe_fast/_core.pyi"
     )
 
 

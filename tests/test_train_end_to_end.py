@@ -1,4 +1,4 @@
-"""The whole pipeline on an own tiny corpus and a tiny random encoder: what users run, in seconds."""
+"""The whole pipeline on an own tiny corpus and a tiny random encoder: what users run."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def write_corpus(folder: Path) -> Path:
     ]  # fmt: skip
     long = "the table module reads numbers and returns a list . " * 12
     rows += [json.dumps({"text": long + f"number {i}", "label": 0, "family": "benign",
-                         "subfamily": "documentation"}) for i in range(6)]  # fmt: skip
+                         "subfamily": "documentation"}) for i in range(24)]  # fmt: skip
     order = np.random.default_rng(3).permutation(len(rows))
     for name, part in (("train", order[: len(rows) // 2]),
                        ("dev", order[len(rows) // 2 : 3 * len(rows) // 4]),

@@ -9,16 +9,15 @@
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
-#include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/string_view.h>
 #include <nanobind/stl/tuple.h>
-#include <nanobind/stl/unique_ptr.h>
 #include <nanobind/stl/vector.h>
 
 #include <array>
 #include <cstring>
 #include <memory>
+#include <new>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -56,6 +55,14 @@ using PyTriggers = Held<rf::TriggerSet>;
 struct PyClusters : Held<rf::Clusters> {
   std::size_t hidden;
 };
+
+using PyScorer = Held<rf::Scorer>;
+
+// __init__ from a function that makes the object. (nb::new_ would cast all arguments twice.)
+template <typename T, typename... Args>
+auto init(T (*make)(Args...)) {
+  return [make](T* self, Args... args) { new (self) T(make(std::forward<Args>(args)...)); };
+}
 
 // ---- text ------------------------------------------------------------------------------------
 
@@ -307,11 +314,9 @@ double rule_score(const PyTriggers& self, nb::str text) {
 
 // ---- the fused call --------------------------------------------------------------------------
 
-std::unique_ptr<rf::Scorer> make_scorer(const PyForest& binary, const PyForest& family,
-                                        const PyForest& subfamily,
-                                        const PyCalibration& calibration,
-                                        const PyClusters& clusters, const PyTriggers& triggers,
-                                        std::size_t hidden, double detail_threshold) {
+PyScorer make_scorer(const PyForest& binary, const PyForest& family, const PyForest& subfamily,
+                     const PyCalibration& calibration, const PyClusters& clusters,
+                     const PyTriggers& triggers, std::size_t hidden, double detail_threshold) {
   if (clusters.hidden != hidden) {
     throw std::invalid_argument("scorer: the centroids' length differs from hidden");
   }
@@ -324,12 +329,13 @@ std::unique_ptr<rf::Scorer> make_scorer(const PyForest& binary, const PyForest& 
   parts.triggers = triggers.part;
   parts.hidden = hidden;
   parts.detail_threshold = detail_threshold;
-  return std::make_unique<rf::Scorer>(std::move(parts));
+  return {std::make_shared<rf::Scorer>(std::move(parts))};
 }
 
-nb::list score(const rf::Scorer& self, nb::list blocks, const In<std::uint32_t, 1>& window_text,
+nb::list score(const PyScorer& self, nb::list blocks, const In<std::uint32_t, 1>& window_text,
                nb::list texts, bool all_details, const std::optional<nb::list>& masks) {
-  const std::size_t hidden = self.parts().hidden;
+  const rf::Scorer& scorer = *self.part;
+  const std::size_t hidden = scorer.parts().hidden;
   const std::size_t n_blocks = nb::len(blocks);
   if (masks && nb::len(*masks) != n_blocks) {
     throw std::invalid_argument("masks and blocks differ in number");
@@ -374,8 +380,8 @@ nb::list score(const rf::Scorer& self, nb::list blocks, const In<std::uint32_t, 
   std::vector<rf::TextScore> results;
   {
     nb::gil_scoped_release release;
-    self.score(views.data(), n_blocks, window_text.data(), text_views.data(), n_texts, all_details,
-               results);
+    scorer.score(views.data(), n_blocks, window_text.data(), text_views.data(), n_texts,
+                 all_details, results);
   }
   nb::list out;
   for (rf::TextScore& result : results) out.append(nb::cast(std::move(result)));
@@ -443,7 +449,7 @@ void bind_parts(nb::module_& m) {
           "kind", [](const PyForest& f) { return f.part->kind(); }, "\"compiled\" or \"packed\".");
 
   nb::class_<PyCalibration>(m, "Calibration", "Evidence -> calibrated probability of an attack.")
-      .def(nb::new_(&make_calibration), "weights"_a, "bias"_a,
+      .def("__init__", init(&make_calibration), "weights"_a, "bias"_a,
            "knot_x"_a = std::vector<double>{}, "knot_y"_a = std::vector<double>{},
            "weights: 2 (forest_logit, rules). knots: the isotonic map, or empty.\n\n"
            "Raises ValueError for values that are not finite, knots that do not increase, or a\n"
@@ -452,7 +458,7 @@ void bind_parts(nb::module_& m) {
            "evidence: (forest_logit, rule score). Returns the probability in [0, 1].");
 
   nb::class_<PyClusters>(m, "Clusters", "Nearest cluster centroids by cosine.")
-      .def(nb::new_(&make_clusters), "centroids"_a.noconvert(), "n_attack"_a,
+      .def("__init__", init(&make_clusters), "centroids"_a.noconvert(), "n_attack"_a,
            "centroids: float32 (clusters, hidden), unit rows, attack clusters first; copied.\n\n"
            "Raises ValueError for a row that is not of unit length, or n_attack too large.")
       .def("nearest", &nearest_clusters, "embedding"_a.noconvert(),
@@ -462,14 +468,14 @@ void bind_parts(nb::module_& m) {
       .def_prop_ro("n_attack", [](const PyClusters& c) { return c.part->n_attack(); });
 
   nb::class_<PyTriggers>(m, "TriggerSet", "Linear-time matcher of many trigger patterns.")
-      .def(nb::new_(&make_triggers), "specs"_a,
+      .def("__init__", init(&make_triggers), "specs"_a,
            "specs: for each trigger a dict with phrases, literals and weight, as in\n"
            "triggers.json, or the tuple (phrases, literals, weight). A phrase is a list of\n"
            "elements: a dict with words, prefixes and max_gap, or the tuple of these.\n\n"
            "Raises ValueError for a pattern that is empty or not normalised, a word that holds a\n"
            "separator, or a weight outside [0, 1).",
-           nb::sig("def __init__(self, specs: Iterable[Mapping[str, Any] | tuple[Any, Any, "
-                   "float]]) -> None"))
+           nb::sig("def __init__(self, specs: collections.abc.Iterable[collections.abc.Mapping[str, "
+                   "typing.Any] | tuple[typing.Any, typing.Any, float]]) -> None"))
       .def("match", &match, "text"_a,
            "All matches as (trigger, begin, end), sorted by (begin, end, trigger); spans are code\n"
            "points of `text`, half open.")
@@ -511,8 +517,8 @@ void bind_scoring(nb::module_& m) {
           },
           "Nanoseconds spent in (pooling, forests, clusters, triggers).");
 
-  nb::class_<rf::Scorer>(m, "Scorer", "The fused call. Immutable and thread-safe.")
-      .def(nb::new_(&make_scorer), "binary"_a, "family"_a, "subfamily"_a, "calibration"_a,
+  nb::class_<PyScorer>(m, "Scorer", "The fused call. Immutable and thread-safe.")
+      .def("__init__", init(&make_scorer), "binary"_a, "family"_a, "subfamily"_a, "calibration"_a,
            "clusters"_a, "triggers"_a, "hidden"_a, "detail_threshold"_a,
            "Raises ValueError if binary has not 2 outputs, a forest's n_features or the\n"
            "centroids' length differs from hidden, or detail_threshold is NaN.")
@@ -526,11 +532,12 @@ void bind_scoring(nb::module_& m) {
            "Raises TypeError for another dtype, rank or layout or for a text that is not a str,\n"
            "ValueError for shapes that do not fit or an index that is no text.",
            nb::sig("def score(self, blocks: list[NDArray[numpy.float32]], window_text: "
-                   "NDArray[numpy.uint32], texts: list[str], all_details: bool = False, masks: "
-                   "list[NDArray[numpy.uint8]] | None = None) -> list[TextScore]"))
-      .def_prop_ro("hidden", [](const rf::Scorer& s) { return s.parts().hidden; })
+                   "NDArray[numpy.uint32], texts: list[str], all_details: bool = "
+                   "False, masks: list[NDArray[numpy.uint8]] | None = None) -> "
+                   "list[TextScore]"))
+      .def_prop_ro("hidden", [](const PyScorer& s) { return s.part->parts().hidden; })
       .def_prop_ro("detail_threshold",
-                   [](const rf::Scorer& s) { return s.parts().detail_threshold; });
+                   [](const PyScorer& s) { return s.part->parts().detail_threshold; });
 }
 
 }  // namespace
@@ -554,7 +561,8 @@ NB_MODULE(_core, m) {
         "Raises ValueError if mask and tokens differ in length.");
   m.def("compiled_heads", &rf::compiled_heads,
         "SHA-256 of every Treelite file compiled into this build.");
-  m.def("build_info", &build_info, "How this module was built.");
+  m.def("build_info", &build_info, "How this module was built; JSON-safe.",
+        nb::sig("def build_info() -> dict[str, typing.Any]"));
   bind_parts(m);
   bind_scoring(m);
 }

@@ -264,7 +264,7 @@ class PackedForest final : public Forest {
       line.pop_back();
       const std::uint32_t step = slot - parent.slot;
       if (step > std::numeric_limits<std::uint16_t>::max()) {
-        bad_tree(tree, std::to_string(n) + " nodes are too many; trees of up to 65528 always fit");
+        bad_tree(tree, std::to_string(n) + " nodes are too many; up to 65535 always fit");
       }
       lines_[parent.slot / kLineNodes].node[parent.slot % kLineNodes].step =
           static_cast<std::uint16_t>(step);

@@ -129,6 +129,31 @@ ForestArrays chain(std::int32_t splits) {
   return a;
 }
 
+// A complete tree: x in (k - 1, k] goes to leaf k, whose value is k's parity.
+ForestArrays balanced(int depth) {
+  ForestArrays a;
+  a.n_features = 1;
+  a.n_outputs = 1;
+  a.leaf_values = {0.0, 1.0};
+  const std::int32_t leaves = std::int32_t{1} << depth;
+  for (std::int32_t node = 1; node < 2 * leaves; ++node) {  // heap order, counted from 1
+    const bool leaf = node >= leaves;
+    a.feature.push_back(leaf ? -1 : 0);
+    a.left.push_back(leaf ? -1 : 2 * node - 1);
+    a.right.push_back(leaf ? -1 : 2 * node);
+    a.leaf_index.push_back(leaf ? node % 2 : -1);
+    double threshold = 0.0;
+    if (!leaf) {  // the last leaf of the left child
+      std::int32_t last = 2 * node;
+      while (last < leaves) last = 2 * last + 1;
+      threshold = static_cast<double>(last - leaves);
+    }
+    a.threshold.push_back(threshold);
+  }
+  a.tree_offset = {0, static_cast<std::int64_t>(a.feature.size())};
+  return a;
+}
+
 }  // namespace
 
 TEST_CASE("packed: hand-written trees") {
@@ -205,21 +230,20 @@ TEST_CASE("packed: large and degenerate trees") {
   const auto deep = make_packed_forest(chain(20000));
   CHECK(run(*deep, {19999.5F})[0] == 1.0);
   CHECK(run(*deep, {10000.0F})[0] == 0.0);
-  // A tree that 16-bit steps may not span is either exact or refused.
-  try {
-    const auto huge = make_packed_forest(chain(300000));
-    CHECK(run(*huge, {299999.5F})[0] == 1.0);
-  } catch (const std::invalid_argument&) {
+  // 65,535 nodes always fit; a balanced tree of four times as many needs steps over 16 bits.
+  const auto large = make_packed_forest(balanced(15));
+  for (const std::uint32_t leaf : {0U, 1U, 12345U, 32767U}) {
+    CHECK(run(*large, {static_cast<float>(leaf)})[0] == static_cast<double>(leaf % 2));
   }
+  CHECK_THROWS_AS(static_cast<void>(make_packed_forest(balanced(17))), std::invalid_argument);
 }
 
 TEST_CASE("packed: refuses what is no forest") {
-  const double nan = std::numeric_limits<double>::quiet_NaN();
+  static constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
   struct Bad {
     const char* what;
     void (*spoil)(ForestArrays&);
   };
-  static const double kNan = nan;
   const Bad cases[] = {
       {"no features", [](ForestArrays& a) { a.n_features = 0; }},
       {"too many features", [](ForestArrays& a) { a.n_features = 65537; }},

@@ -56,18 +56,19 @@ __all__ = [
 _LAZY = {
     "Model": "raxe_fast.model",
     "Scanner": "raxe_fast.scanner",
-    "__version__": "raxe_fast._core",
     "load_model": "raxe_fast.model",
 }
 
 
 def __getattr__(name: str) -> Any:
-    module = _LAZY.get(name)
-    if module is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    value = getattr(import_module(module), name)
+    if name == "__version__":
+        value = import_module("raxe_fast._core").build_info()["version"]
+    elif name in _LAZY:
+        value = getattr(import_module(_LAZY[name]), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = value
     return value
 

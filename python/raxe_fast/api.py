@@ -19,7 +19,7 @@ _scanners: dict[str | None, Scanner] = {}
 
 
 @overload
-def scan(
+def scan(  # type: ignore[overload-overlap]  # a str is an iterable of str
     texts: str,
     *,
     model: str | PathLike[str] | None = ...,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from raxe_fast.verdict import Reading
+from raxe_fast.windows import bucket_by_length
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -92,26 +93,16 @@ class Batcher:
         self, windows: list[Sequence[Window]]
     ) -> tuple[list[npt.NDArray[np.float32]], list[tuple[int, int]]]:
         """Blocks, and (text, window) of each of their rows."""
-        buckets: dict[int, list[tuple[int, int]]] = {}
-        for text, items in enumerate(windows):
-            for index, window in enumerate(items):
-                buckets.setdefault(window.ids.shape[-1], []).append((text, index))
-        blocks = []
-        places: list[tuple[int, int]] = []
-        for length in sorted(buckets, reverse=True):
-            bucket = buckets[length]
-            for begin in range(0, len(bucket), self._batch_size):
-                rows = bucket[begin : begin + self._batch_size]
-                blocks.append(
-                    self._encode(np.concatenate([windows[text][i].ids for text, i in rows]))
-                )
-                places.extend(rows)
-        return blocks, places
+        flat = [window for items in windows for window in items]
+        origin = [(text, i) for text, items in enumerate(windows) for i in range(len(items))]
+        groups = bucket_by_length(flat, self._batch_size)
+        blocks = [self._encode(group.ids) for group in groups]
+        return blocks, [origin[i] for group in groups for i in group.index]
 
 
 def _windows(reader: Reader, text: str, reading: Reading) -> Sequence[Window]:
     if not text or text.isspace():
-        reading.read_to = len(text)
+        reading.characters = len(text)
         return ()
     return reader.tokenise(text, reading)
 
@@ -126,10 +117,9 @@ def _account(
     orders: list[list[int]] = [[] for _ in readings]
     for text, index in places:
         orders[text].append(index)
-    tokens = [sum(window.ids.shape[-1] for window in items) for items in windows]
+    tokens = [sum(window.ids.shape[1] for window in items) for items in windows]
     total = sum(tokens) or 1
     for reading, items, order, count in zip(readings, windows, orders, tokens, strict=True):
-        reading.tokens = count
         reading.encode_ns = encode_ns * count // total
         reading.spans = [(items[i].begin, items[i].end) for i in order]
         reading.order = order if order != sorted(order) else None

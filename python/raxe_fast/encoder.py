@@ -147,6 +147,8 @@ def _open_session(model: str | Path | bytes, threads: int, cpus: tuple[int, ...]
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    # Every text has its own shape, so a plan of memory per shape would only pile up.
+    options.enable_mem_pattern = False
     if threads > 1:
         # Idle workers that spin burn the CPU quota of whoever shares the machine.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
+import raxe_fast
 from raxe_fast import _core
 from raxe_fast.archive import open_files, read_checked, read_manifest
 from raxe_fast.errors import ModelError, ModelFormatError, ModelNotFoundError
@@ -69,9 +70,7 @@ class Model:
         if not 0.0 < fpr < 1.0:
             raise ValueError(f"fpr must be in (0, 1), not {fpr!r}")
         curve = self.calibration.curve
-        reached = [
-            t for t, rate in zip(curve.thresholds, curve.fpr, strict=True) if rate <= fpr
-        ]
+        reached = [t for t, rate in zip(curve.thresholds, curve.fpr, strict=True) if rate <= fpr]
         if not reached:
             raise ValueError(f"no threshold reaches fpr={fpr} on the model's development data")
         return min(reached)
@@ -79,11 +78,12 @@ class Model:
 
 def installed_models() -> dict[str, Path]:
     """Models that came with the package: id -> directory (or ``.raxe`` file)."""
-    root = Path(__file__).parent / "models"
-    if not root.is_dir():
-        return {}
+    # An editable install has two folders: the sources, and what the build made.
+    roots = [Path(folder) / "models" for folder in raxe_fast.__path__]
     return {
         entry.name.removesuffix(".raxe"): entry
+        for root in roots
+        if root.is_dir()
         for entry in sorted(root.iterdir())
         if entry.suffix == ".raxe" or (entry / "manifest.json").is_file()
     }
@@ -109,9 +109,7 @@ def resolve(model: str | PathLike[str] | None = None) -> Path:
     raise ModelNotFoundError(f"no such model (installed models: {known})", path=name)
 
 
-def load_model(
-    model: str | PathLike[str] | None = None, *, forest: ForestKind = "auto"
-) -> Model:
+def load_model(model: str | PathLike[str] | None = None, *, forest: ForestKind = "auto") -> Model:
     """Load and verify a model: a directory, a ``.raxe`` archive, or the id of an installed one.
 
     Checks the manifest, the size and SHA-256 of every file, all shapes, and the forests against
@@ -127,9 +125,7 @@ def load_model(
     path = resolve(model)
     with open_files(path) as files:
         manifest = parse_manifest(read_manifest(files), files.path)
-        content = {
-            name: read_checked(files, name, spec) for name, spec in manifest.files.items()
-        }
+        content = {name: read_checked(files, name, spec) for name, spec in manifest.files.items()}
     name = str(path)
     hidden = manifest.embedding_size
 
@@ -154,7 +150,9 @@ def load_model(
         forests["family"],
         forests["subfamily"],
         _decode(name, "calibration.json", lambda: _core_calibration(calibration)),
-        _decode(name, "clusters.npz", lambda: _core.Clusters(clusters.centroids, clusters.n_attack)),
+        _decode(
+            name, "clusters.npz", lambda: _core.Clusters(clusters.centroids, clusters.n_attack)
+        ),
         _decode(name, "triggers.json", lambda: _core_triggers(triggers)),
         hidden,
         manifest.detail_threshold,
@@ -189,9 +187,7 @@ def _decode(path: str, member: str, make: Callable[[], _T]) -> _T:
 
 
 def _core_calibration(data: CalibrationData) -> _core.Calibration:
-    return _core.Calibration(
-        list(data.weights), data.bias, list(data.knot_x), list(data.knot_y)
-    )
+    return _core.Calibration(list(data.weights), data.bias, list(data.knot_x), list(data.knot_y))
 
 
 def _core_triggers(triggers: tuple[TriggerInfo, ...]) -> _core.TriggerSet:

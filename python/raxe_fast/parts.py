@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from itertools import pairwise
 from math import isfinite
 from typing import Any
 
@@ -227,10 +228,7 @@ def decode_selftest(data: bytes, hidden: int, families: int, subfamilies: int) -
     if offsets[0] != 0 or offsets[-1] != len(tokens) or (np.diff(offsets) < 1).any():
         raise ValueError("offsets do not divide token_ids")
     return SelfTest(
-        tuple(
-            np.ascontiguousarray(tokens[begin:end])
-            for begin, end in zip(offsets[:-1], offsets[1:], strict=True)
-        ),
+        tuple(np.ascontiguousarray(tokens[begin:end]) for begin, end in pairwise(offsets.tolist())),
         np.ascontiguousarray(embeddings),
         _array(arrays, "binary", np.float64, (count, 2)),
         _array(arrays, "family", np.float64, (count, families)),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
+from raxe_fast.errors import EncoderError
 from raxe_fast.verdict import Reading
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class Reader:
         deadline_ns: int | None,
     ) -> None:
         self._encode = encoder.encode
+        self._pinned = None if encoder.cpus is None else encoder.pinned
         self._windower = windower
         self._max_chars = max_chars
         self._max_windows = max_windows
@@ -38,33 +40,32 @@ class Reader:
 
     def tokenise(self, text: str, reading: Reading) -> Sequence[Window]:
         """The windows to encode; what is left out goes into ``reading``'s notes."""
-        characters = len(text)
-        capped = characters > self._max_chars
-        windows = self._windower(text[: self._max_chars] if capped else text)
-        if len(windows) > self._max_windows:
-            windows = windows[: self._max_windows]
+        found = self._windower.windows(text, self._max_chars, self._max_windows)
+        reading.tokens = found.tokens
+        reading.characters = found.characters_read
+        if found.partial:
             reading.complete = False
             reading.notes.append(
-                f"The encoder read {self._max_windows} windows, the limit, up to character "
-                f"{windows[-1].end} of {characters}; trigger phrases were searched in all of it."
+                f"Too long: the encoder read the first and the last part, {found.characters_read} "
+                f"of {found.characters} characters; trigger phrases were searched in all of them."
             )
-            reading.read_to = windows[-1].end
-        elif capped:
-            reading.complete = False
-            reading.notes.append(
-                f"The encoder read {self._max_chars} of {characters} characters, the limit; "
-                "trigger phrases were searched in all of them."
-            )
-            reading.read_to = self._max_chars
-        else:
-            reading.read_to = characters
         reading.tokenise_ns = perf_counter_ns() - reading.start_ns
-        return windows
+        return found.windows
 
     def read(self, text: str, reading: Reading) -> list[npt.NDArray[np.float32]]:
         """One (1, S, H) block of token embeddings per window, for as many windows as limits, time
         and the encoder's health allow. Trouble is recorded in ``reading``, never raised (except
         what is no ``Exception``)."""
+        try:
+            if self._pinned is not None:
+                with self._pinned():
+                    return self._read(text, reading)
+        except EncoderError as error:
+            reading.fail(str(error))
+            return []
+        return self._read(text, reading)
+
+    def _read(self, text: str, reading: Reading) -> list[npt.NDArray[np.float32]]:
         try:
             windows = self.tokenise(text, reading)
         except Exception as error:
@@ -75,7 +76,6 @@ class Reader:
         encode = self._encode
         blocks: list[npt.NDArray[np.float32]] = []
         spans: list[tuple[int, int]] = []
-        tokens = 0
         trouble: str | None = None
         for window in windows:
             if limit is not None and perf_counter_ns() >= limit:
@@ -88,10 +88,9 @@ class Reader:
                 break
             blocks.append(block)
             spans.append((window.begin, window.end))
-            tokens += block.shape[1]
         reading.encode_ns = perf_counter_ns() - begun
-        reading.tokens = tokens
         reading.spans = spans
         if trouble is not None:
-            reading.stop(trouble, len(windows))
+            read = windows[: len(blocks)]
+            reading.stop(trouble, len(windows), sum(w.ids.shape[1] - 2 for w in read))
         return blocks

@@ -59,12 +59,13 @@ class ScanResult:
         status: ``"ok"``; ``"partial"``: the model did not read the whole text (the trigger phrases
             did); ``"degraded"``: the encoder failed or was too late, the verdict rests on the
             trigger phrases alone; ``"error"``: the scan failed and the policy's fail mode decided.
-        tokens: tokens read by the encoder, special tokens included, overlaps counted each time.
+        tokens: tokens of the text that the encoder read, special ones not counted.
         windows: windows read by the encoder.
         window: ``(begin, end)`` code points of the worst window, ``None`` without windows.
         window_scores: calibrated score of each window, in reading order.
         characters: length of the text in code points.
-        scanned_chars: how many of them, from the start, the encoder has seen.
+        scanned_chars: how many of them the encoder has seen. Of a text that is too long these
+            are the first and the last ones.
         timings: microseconds by stage: tokenise, encode, pool, forests, clusters, triggers,
             result, total.
         model_id: id of the model.

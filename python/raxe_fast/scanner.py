@@ -17,14 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from raxe_fast.batch import Batcher
-from raxe_fast.encoder import Encoder
 from raxe_fast.model import ForestKind, Model, load_model
 from raxe_fast.policy import Policy
 from raxe_fast.reader import Reader
 from raxe_fast.result import ScanResult
-from raxe_fast.selftest import check_encoder
+from raxe_fast.selftest import check_encoder, open_encoder, open_windower
 from raxe_fast.verdict import Plan, Reading, VerdictMaker
-from raxe_fast.windows import Windower
 
 if TYPE_CHECKING:
     from raxe_fast import _core
@@ -41,14 +39,16 @@ class Scanner:
         model: a model directory, ``.raxe`` archive or installed id; ``None`` for the shipped
             model; or a :class:`~raxe_fast.Model` loaded before, to share it.
         threads: threads of one encoder call. One gives the steadiest latency.
-        cpus: CPUs to pin those threads to (on request only; see :class:`~raxe_fast.encoder.Encoder`).
+        cpus: one CPU per thread to pin them to; the calling thread is pinned to the first while
+            it scans, and only then. Nothing is pinned unless asked for.
         policy: default policy, balanced unless given.
         deadline_ms: time for one text. Looked at between windows: a window that was begun is
             finished (some 30 ms at 256 tokens). Too late before the first window gives a result
             of status ``"degraded"``, too late after it ``"partial"``.
-        max_chars: characters of a text that the encoder reads. Trigger phrases are searched in all
-            of it, and a text that is longer has status ``"partial"``.
-        max_windows: windows of a text that the encoder reads; as above.
+        max_chars: characters of a text that the encoder reads: of a longer one the first and the
+            last half of that many. It has status ``"partial"`` then; trigger phrases are searched
+            in all of it.
+        max_windows: windows of a text that the encoder reads; likewise.
         batch_size: windows of equal token count encoded in one call, across the texts of one
             ``scan`` or ``scan_iter``. With INT8 models the activations' range is taken over the
             whole batch, so a text's score then depends (in the third decimal, as a rule) on its
@@ -88,10 +88,8 @@ class Scanner:
             raise ValueError(f"deadline_ms must be at least 0, not {deadline_ms!r}")
         loaded = model if isinstance(model, Model) else load_model(model, forest=forest)
         spec = loaded.manifest.encoder
-        self._encoder = Encoder(loaded.encoder_onnx, threads=threads, cpus=cpus)
-        self._windower = Windower(
-            loaded.tokenizer_json, max_tokens=spec.max_tokens, overlap=spec.overlap_tokens
-        )
+        self._encoder = open_encoder(loaded, threads=threads, cpus=cpus)
+        self._windower = open_windower(loaded)
         # ONNX Runtime has its own copy by now.
         self._model = loaded if model is loaded else replace(loaded, encoder_onnx=b"")
         self._scorer: _core.Scorer = loaded.scorer
@@ -113,9 +111,7 @@ class Scanner:
         self._lock = threading.Lock()
         self._executor: ThreadPoolExecutor | None = None
         self._closed = False
-        check_encoder(
-            loaded.selftest, self._encoder, spec.file, loaded.path, limit=_STARTUP_CHECKS
-        )
+        check_encoder(loaded.selftest, self._encoder, spec.file, loaded.path, limit=_STARTUP_CHECKS)
         self.warm_up()
 
     # ---- properties --------------------------------------------------------------------------
@@ -138,7 +134,7 @@ class Scanner:
     # ---- scanning ----------------------------------------------------------------------------
 
     @overload
-    def scan(
+    def scan(  # type: ignore[overload-overlap]  # a str is an iterable of str
         self, texts: str, *, policy: Policy | None = ..., explain: bool = ...
     ) -> ScanResult: ...
 
@@ -195,7 +191,7 @@ class Scanner:
         return (self._scan_one(text, plan, explain) for text in checked)
 
     @overload
-    async def scan_async(
+    async def scan_async(  # type: ignore[overload-overlap]
         self, texts: str, *, policy: Policy | None = ..., explain: bool = ...
     ) -> ScanResult: ...
 

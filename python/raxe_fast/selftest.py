@@ -1,24 +1,33 @@
-"""Does a loaded model reproduce what was stored when it was built?
+"""Opening a model's encoder, and: does the model reproduce what was stored when it was built?
 
-It catches what hashes cannot: a damaged build, a broken ONNX Runtime, weights that were never
-loaded and score every text alike.
+The self-test catches what hashes cannot: a damaged build, a broken ONNX Runtime, weights that
+were never loaded and score every text alike.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from raxe_fast import _core
-from raxe_fast.errors import EncoderError, ModelSelfTestError
+from raxe_fast.errors import EncoderError, ModelFormatError, ModelSelfTestError
 
 if TYPE_CHECKING:
     from raxe_fast.encoder import Encoder
+    from raxe_fast.model import Model
     from raxe_fast.parts import SelfTest
+    from raxe_fast.windows import Windower
 
-__all__ = ["FOREST_TOLERANCE", "MIN_COSINE", "check_encoder", "check_forests"]
+__all__ = [
+    "FOREST_TOLERANCE",
+    "MIN_COSINE",
+    "check_encoder",
+    "check_forests",
+    "open_encoder",
+    "open_windower",
+]
 
 FOREST_TOLERANCE = 1e-6
 # INT8 kernels differ between instruction sets (7-bit weights keep them close), so not 1.
@@ -42,6 +51,48 @@ def check_forests(
                 path=path,
                 member=files[name],
             )
+
+
+def open_encoder(model: Model, *, threads: int = 1, cpus: Sequence[int] | None = None) -> Encoder:
+    """The model's encoder. Raises ``ModelFormatError`` if it is none, or not the manifest's, and
+    ``ValueError`` for bad ``threads`` or ``cpus``."""
+    from raxe_fast.encoder import Encoder
+
+    spec = model.manifest.encoder
+    try:
+        encoder = Encoder(model.encoder_onnx, threads=threads, cpus=cpus)
+    except EncoderError as error:
+        raise ModelFormatError(str(error), path=model.path, member=spec.file) from error
+    if encoder.hidden_size != spec.hidden_size:
+        raise ModelFormatError(
+            f"hidden size is {encoder.hidden_size}, the manifest says {spec.hidden_size}",
+            path=model.path,
+            member=spec.file,
+        )
+    if encoder.max_tokens is not None and encoder.max_tokens < spec.max_tokens:
+        raise ModelFormatError(
+            f"takes {encoder.max_tokens} tokens, the manifest says {spec.max_tokens}",
+            path=model.path,
+            member=spec.file,
+        )
+    return encoder
+
+
+def open_windower(model: Model) -> Windower:
+    """The model's tokeniser. Raises ``ModelFormatError`` if it is none."""
+    from raxe_fast.windows import Windower
+
+    spec = model.manifest.encoder
+    try:
+        return Windower(
+            model.tokenizer_json,
+            max_tokens=spec.max_tokens,
+            overlap=spec.overlap_tokens,
+            cls_id=spec.cls_id,
+            sep_id=spec.sep_id,
+        )
+    except ModelFormatError as error:
+        raise ModelFormatError(error.message, path=model.path, member="tokenizer.json") from error
 
 
 def check_encoder(

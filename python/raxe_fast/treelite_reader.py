@@ -83,6 +83,8 @@ class _Cursor:
         kind = np.dtype(dtype)
         if count * kind.itemsize > self.left:
             raise ModelFormatError(f"Treelite file is truncated or corrupt at {what}")
+        if count == 0:
+            return np.empty(0, kind)
         values = np.frombuffer(self._data, kind, count, self._at)
         self._at += values.nbytes
         return values
@@ -219,7 +221,9 @@ def _read_tree(cursor: _Cursor, index: int, header: _Header) -> _Tree:
     _require(bool((leaf | inner).all()), f"{where} has a node of an unknown type")
     _require(bool((operator[inner] == _LESS_EQUAL).all()), f"{where} has a test other than <=")
     _require(bool((split[inner] >= 0).all()), f"{where}: negative feature")
-    _require(bool((left[leaf] == -1).all() and (right[leaf] == -1).all()), f"{where}: leaf children")
+    _require(
+        bool((left[leaf] == -1).all() and (right[leaf] == -1).all()), f"{where}: leaf children"
+    )
     _require(not bool(np.isnan(threshold[inner]).any()), f"{where}: a threshold is NaN")
     _require(bool(np.isfinite(leaf_values).all()), f"{where}: a leaf value is not finite")
     _require(leaf_values.size % header.n_outputs == 0, f"{where}: incomplete leaf vector")

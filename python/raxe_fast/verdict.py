@@ -32,7 +32,8 @@ class Reading:
     """What happened to one text on its way to the core; times in nanoseconds."""
 
     __slots__ = (
-        "batched", "complete", "encode_ns", "error", "notes", "order", "read_to", "spans",
+        "batched",
+        "characters", "complete", "encode_ns", "error", "notes", "order",  "spans",
         "start_ns", "tokenise_ns", "tokens",
     )  # fmt: skip
 
@@ -45,7 +46,7 @@ class Reading:
         self.spans: Sequence[tuple[int, int]] = ()
         # Their places in reading order, None if that is the same.
         self.order: Sequence[int] | None = None
-        self.read_to = 0  # code points, from the start, that the encoder has seen
+        self.characters = 0  # code points that the encoder has seen
         self.complete = True
         self.batched = False  # waiting for others, too: its total is the sum of its stages
         self.notes: list[str] = []
@@ -57,20 +58,30 @@ class Reading:
         self.complete = False
         self.spans = ()
         self.tokens = 0
-        self.read_to = 0
+        self.characters = 0
 
-    def stop(self, error: str, windows: int) -> None:
+    def stop(self, error: str, windows: int, tokens: int) -> None:
         """The encoder ended early, after those windows whose ``spans`` are set, of ``windows``."""
         if not self.spans:
             self.fail(error)
             return
         self.error = error
         self.complete = False
-        self.read_to = self.spans[-1][1]
+        self.tokens = tokens
+        self.characters = _covered(self.spans)
         self.notes.append(
-            f"The encoder read {len(self.spans)} of {windows} windows, up to character "
-            f"{self.read_to} ({error}); trigger phrases were searched in all of the text."
+            f"The encoder read {len(self.spans)} of {windows} windows ({error}); trigger phrases "
+            "were searched in all of the text."
         )
+
+
+def _covered(spans: Sequence[tuple[int, int]]) -> int:
+    """Code points in the union of spans that are sorted by their begin."""
+    covered = reached = 0
+    for begin, end in spans:
+        covered += max(0, end - max(begin, reached))
+        reached = max(reached, end)
+    return covered
 
 
 class VerdictMaker:
@@ -135,7 +146,7 @@ class VerdictMaker:
         """The verdict; ``scored`` must hold family scores if its score reaches ``plan``'s
         warning threshold, or ``explain`` is set."""
         scored_ns = perf_counter_ns()
-        policy, thresholds = plan
+        policy, thresholds, _ = plan
         characters = len(text)
         if not scored.finite:
             reading.fail("the encoder gave NaN or infinity")
@@ -231,7 +242,7 @@ class VerdictMaker:
             window=window,
             window_scores=window_scores,
             characters=characters,
-            scanned_chars=reading.read_to,
+            scanned_chars=reading.characters,
             timings=_finish(reading, scored.times, scored_ns),
             model_id=self._model_id,
             error=reading.error,
@@ -271,7 +282,7 @@ class VerdictMaker:
             window=reading.spans[worst] if worst >= 0 else None,
             window_scores=windows,
             characters=characters,
-            scanned_chars=reading.read_to,
+            scanned_chars=reading.characters,
             timings=_finish(reading, scored.times, scored_ns),
             model_id=self._model_id,
         )

@@ -35,7 +35,7 @@ inline constexpr std::size_t kMaxExpansion = 18;
 enum class CharClass : std::uint8_t {
   separator = 0,  // white space, punctuation, symbols, unassigned: ends a word
   word = 1,       // letter, vowel sign, number or underscore of a script with spaces between words
-  unspaced = 2,   // letter of a script written without spaces (Han, Kana, Thai, Lao, Khmer, Myanmar)
+  unspaced = 2,   // Han, Kana, Thai, Lao, Khmer or Myanmar letter: no spaces
 };
 
 enum class Ignorables : std::uint8_t {

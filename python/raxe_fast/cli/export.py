@@ -34,9 +34,7 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     from raxe_fast.training.encoder_export import export_encoder
 
-    info = export_encoder(
-        args.encoder, args.output, args.precision, weight_bits=args.weight_bits
-    )
+    info = export_encoder(args.encoder, args.output, args.precision, weight_bits=args.weight_bits)
     print(f"{info.base}: {info.architecture}, {info.layers} layers of {info.hidden_size}")
     for name, entry in info.files.items():
         print(f"  {name}  {entry['size']:,} bytes  sha256 {entry['sha256']}")

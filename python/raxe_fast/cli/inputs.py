@@ -87,7 +87,8 @@ def _file_kind(argument: str) -> str | None:
 
 def _file(name: str, kind: str, field: str, lines: bool) -> Iterator[Item | BadInput]:
     try:
-        opened: Any = gzip.open(name) if name.lower().endswith(".gz") else open(name, "rb")
+        opener: Any = gzip.open if name.lower().endswith(".gz") else open
+        opened = opener(name, "rb")
     except OSError as error:
         yield BadInput(error.strerror or str(error), name)
         return

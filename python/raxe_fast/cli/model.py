@@ -94,9 +94,8 @@ def _describe(model: Model) -> None:
 
 
 def _verify(args: argparse.Namespace) -> int:
-    from raxe_fast.encoder import Encoder
     from raxe_fast.model import load_model
-    from raxe_fast.selftest import check_encoder
+    from raxe_fast.selftest import check_encoder, open_encoder
 
     model = load_model(args.model)
     if "compiled" in model.forest_kinds.values():
@@ -106,7 +105,7 @@ def _verify(args: argparse.Namespace) -> int:
     print(f"  forests reproduce the self-test ({kinds})")
     lowest = check_encoder(
         model.selftest,
-        Encoder(model.encoder_onnx),
+        open_encoder(model),
         model.manifest.encoder.file,
         model.path,
     )

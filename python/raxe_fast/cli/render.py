@@ -115,7 +115,9 @@ class Renderer:
             low, high = max(trigger.begin, begin), min(trigger.end, end)
             if low < high:
                 quote.stylize(
-                    f"{_SEVERITY.get(trigger.severity, 'bold')} underline", low - begin, high - begin
+                    f"{_SEVERITY.get(trigger.severity, 'bold')} underline",
+                    low - begin,
+                    high - begin,
                 )
         out = Text("\n").join(Text("  | ", "dim") + line for line in quote.split("\n"))
         if begin > 0:

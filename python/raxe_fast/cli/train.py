@@ -27,7 +27,10 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
         "model directory and its .raxe archive. Needs the [train] extra.",
     )
     parser.add_argument(
-        "--corpus", required=True, type=Path, help="directory with train, dev (and test) .jsonl[.gz]"
+        "--corpus",
+        required=True,
+        type=Path,
+        help="directory with train, dev (and test) .jsonl[.gz]",
     )
     parser.add_argument(
         "--encoder",

@@ -19,8 +19,9 @@ def run(args: argparse.Namespace) -> int:
     from raxe_fast import _core
     from raxe_fast.model import installed_models
 
-    print(f"raxe-fast {_core.__version__}")
-    for key, value in _core.build_info().items():
+    info = _core.build_info()
+    print(f"raxe-fast {info.pop('version')}")
+    for key, value in info.items():
         if key == "compiled_heads":
             value = f"{len(value)} forests"
         elif isinstance(value, (list, tuple)):

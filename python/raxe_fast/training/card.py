@@ -143,8 +143,9 @@ def write_card(
         "jailbreaks, extraction and exfiltration attempts, obfuscated attacks, and plain requests "
         "for harmful content.",
         "",
-        f"- Encoder: {encoder['base']}, {encoder['layers']} layers, {encoder['precision']}, frozen; "
-        f"windows of {encoder['max_tokens']} tokens, {encoder['overlap_tokens']} overlapping.",
+        f"- Encoder: {encoder['base']}, {encoder['layers']} layers, {encoder['precision']}, "
+        f"frozen; windows of {encoder['max_tokens']} tokens, {encoder['overlap_tokens']} of them "
+        "shared with the next.",
         f"- Heads: random forests ({forests}) on the mean-pooled, normalised embedding, and "
         f"{training['triggers']} trigger phrase patterns, combined by a calibrated logistic model.",
         f"- Families: {families}; {len(manifest['labels']['subfamilies'])} subfamilies.",
@@ -209,9 +210,9 @@ def write_card(
         "",
         f"{training['texts']} texts ({training['attacks']} attacks), {training['windows']} windows "
         f"(at most {training['window_cap']} per text). Windows of attack texts labelled by "
-        f"\"{training['labelling']}\". Embeddings were computed by the shipped {encoder['precision']} "
-        "encoder, one window at a time, as at run time. Seeds are fixed: the same inputs give the "
-        "same heads.",
+        f"\"{training['labelling']}\". Embeddings were computed by the shipped "
+        f"{encoder['precision']} encoder, one window at a time, as at run time. "
+        "Seeds are fixed: the same inputs give the same heads.",
         "",
         f"Same verdicts in every implementation of the forests: on {training['parity_embeddings']} "
         f"embeddings of dev and test, {training['parity_flips']} verdict flips, largest difference "

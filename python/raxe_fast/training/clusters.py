@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 __all__ = ["ClusterSet", "allot", "build_clusters", "characteristic_words"]
 
-_WORD = re.compile(r"[a-z]{3,20}")
+_WORD = re.compile(r"(?<!\w)[a-z]{3,20}(?!\w)")
 _MIN_TEXTS_PER_WORD = 3
 _WORDS_READ = 400
 
@@ -76,13 +76,15 @@ def characteristic_words(
         for word, n in inside.items()
         if n >= _MIN_TEXTS_PER_WORD and word not in ENGLISH_STOP_WORDS
     ]
-    return [word for score, word in sorted(scored, key=lambda p: (-p[0], p[1]))[:count] if score > 0]
+    scored.sort(key=lambda pair: (-pair[0], pair[1]))
+    return [word for score, word in scored[:count] if score > 0]
 
 
 def _unit(rows: NDArray[np.floating]) -> NDArray[np.float32]:
     wide = rows.astype(np.float64)
     norms = np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), 1e-12)
-    return (wide / norms).astype(np.float32)
+    unit: NDArray[np.float32] = (wide / norms).astype(np.float32)
+    return unit
 
 
 def build_clusters(

@@ -57,16 +57,15 @@ def score_embedded(
         windows = np.ascontiguousarray(embedded.vectors[rows]).reshape(-1, 1, hidden)
         owner = (embedded.owner[rows] - start).astype(np.uint32)
         texts = [record.text for record in records[start:stop]]
-        for i, result in enumerate(model.scorer.score([windows], owner, texts, True)):
+        blocks = [windows] if len(windows) else []
+        for i, result in enumerate(model.scorer.score(blocks, owner, texts, True)):
             scores[start + i] = result.score
             if len(result.family) == 0:
                 names.append(("", ""))
             else:
+                family, subfamily = np.asarray(result.family), np.asarray(result.subfamily)
                 names.append(
-                    best_labels(
-                        np.asarray(result.family), np.asarray(result.subfamily),
-                        manifest.families, manifest.subfamilies,
-                    )  # fmt: skip
+                    best_labels(family, subfamily, manifest.families, manifest.subfamilies)
                 )
     return Outcomes(
         records=records,

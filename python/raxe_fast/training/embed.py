@@ -63,7 +63,7 @@ class EncoderFiles:
 
 
 class TextEmbedder:
-    """Text -> unit vectors of its windows, through windows.py, encoder.py and the core's pooling."""
+    """Text -> unit vectors of its windows, by windows.py, encoder.py and the core's pooling."""
 
     def __init__(self, files: EncoderFiles) -> None:
         from raxe_fast import _core
@@ -72,8 +72,8 @@ class TextEmbedder:
 
         self._pool = _core.mean_pool_l2
         self.hidden_size = files.hidden_size
-        self._windower = Windower.from_file(
-            files.folder / "tokenizer.json",
+        self._windower = Windower(
+            (files.folder / "tokenizer.json").read_bytes(),
             max_tokens=files.max_tokens,
             overlap=files.overlap_tokens,
         )
@@ -81,25 +81,25 @@ class TextEmbedder:
 
     def token_ids(self, text: str) -> list[NDArray[np.int64]]:
         """Token ids of each window, special tokens included."""
-        return [np.asarray(window.ids, dtype=np.int64) for window in self._windower(text)]
+        return [window.ids[0] for window in self._windower(text)]
 
     def vector(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
         """(hidden,) unit vector of one window."""
         return np.asarray(self._pool(self._encoder.encode(ids[None, :])[0], None))
 
     def __call__(self, text: str, cap: int | None) -> Entry:
-        ids = self.token_ids(text)
-        vectors = np.empty((len(ids[:cap]), self.hidden_size), dtype=np.float32)
-        for i, window in enumerate(ids[:cap]):
-            vectors[i] = self.vector(window)
-        return Entry(vectors, len(ids), sum(len(window) for window in ids))
+        found = self._windower.windows(text)
+        used = found.windows[:cap]
+        vectors = np.empty((len(used), self.hidden_size), dtype=np.float32)
+        for i, window in enumerate(used):
+            vectors[i] = self.vector(window.ids[0])
+        return Entry(vectors, len(found.windows), found.tokens)
 
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
     """Windows of many texts: (rows, hidden) vectors, (rows,) text numbers in ascending order,
-    and per text its tokens (special ones included, overlaps
-    counted each time, as the scanner counts) and how many windows it has, embedded or not."""
+    and per text its tokens (as the scanner counts them) and its windows, embedded or not."""
 
     vectors: NDArray[np.float32]
     owner: NDArray[np.int64]

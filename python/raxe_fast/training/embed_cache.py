@@ -30,7 +30,7 @@ _INDEX = np.dtype(
 class Entry:
     """One text: (stored, hidden) vectors of its first windows, of `total` in all, and its tokens.
 
-    `tokens` is the sum of the lengths of all windows, special tokens included.
+    `tokens` are those of the text, special tokens excluded and overlaps counted once.
     """
 
     vectors: NDArray[np.float32]

@@ -1,4 +1,4 @@
-"""Writes a sentence encoder as ONNX with fused operators, straight from its checkpoint, no torch."""
+"""Writes a sentence encoder as ONNX with fused operators, from its checkpoint, without torch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import hashlib
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -130,7 +129,8 @@ def build_encoder(encoder: EncoderSource, options: GraphOptions) -> bytes:
         "precision": options.precision,
     }
     model = build_model(graph, encoder.hidden, metadata)
-    return model.SerializeToString(deterministic=True)
+    data: bytes = model.SerializeToString(deterministic=True)
+    return data
 
 
 def count_operators(model: onnx.ModelProto) -> dict[str, int]:
@@ -186,10 +186,20 @@ def check_operators(
 
 
 def _prepare_tokenizer(encoder: EncoderSource) -> tuple[bytes, tuple[int, int]]:
-    """tokenizer.json without truncation and padding, and the ids around an empty text."""
+    """tokenizer.json as shipped, and the ids it puts around an empty text.
+
+    Truncation and padding go: windows replace both. Words longer than WordPiece accepts are cut
+    into pieces it does accept. It would turn such a word, base64 for one, into a single [UNK], and
+    whatever is hidden in it would never reach the encoder. Every other word is read as before.
+    """
     from tokenizers import Tokenizer
 
     content = {**encoder.tokenizer, "truncation": None, "padding": None}
+    limit = content.get("model", {}).get("max_input_chars_per_word")
+    if isinstance(limit, int) and content.get("pre_tokenizer"):
+        cut = {"type": "FixedLength", "length": limit}
+        steps = [content["pre_tokenizer"], cut]
+        content["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": steps}
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
     try:
         ids = Tokenizer.from_str(text).encode("").ids

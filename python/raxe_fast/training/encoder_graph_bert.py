@@ -7,11 +7,13 @@ import numpy as np
 from raxe_fast.training.encoder_graph_common import (
     OUTPUT,
     GraphBuilder,
-    LayerWeights,
     embed,
+    read_layer,
     transformer_layer,
 )
 from raxe_fast.training.encoder_source import EncoderSource
+
+PROJECTIONS = ("self.query", "self.key", "self.value", "output.dense")
 
 
 def max_positions(source: EncoderSource) -> int:
@@ -42,42 +44,8 @@ def build(source: EncoderSource, graph: GraphBuilder) -> None:
             graph,
             index,
             hidden,
-            layer_weights(source, index),
+            read_layer(source, index, PROJECTIONS, "output.LayerNorm"),
             source.heads,
             epsilon,
             OUTPUT if last else f"layer{index}.hidden",
         )
-
-
-def layer_weights(source: EncoderSource, index: int) -> LayerWeights:
-    """Layer ``index`` of the checkpoint, matrices transposed to (inputs, outputs)."""
-    tensor = source.tensor
-    layer = f"encoder.layer.{index}"
-
-    def matrix(name: str) -> tuple[np.ndarray, np.ndarray]:
-        return tensor(f"{layer}.{name}.weight").T, tensor(f"{layer}.{name}.bias")
-
-    query, query_bias = matrix("attention.self.query")
-    key, key_bias = matrix("attention.self.key")
-    value, value_bias = matrix("attention.self.value")
-    attention_out, attention_out_bias = matrix("attention.output.dense")
-    intermediate, intermediate_bias = matrix("intermediate.dense")
-    output, output_bias = matrix("output.dense")
-    return LayerWeights(
-        query=query,
-        key=key,
-        value=value,
-        query_bias=query_bias,
-        key_bias=key_bias,
-        value_bias=value_bias,
-        attention_out=attention_out,
-        attention_out_bias=attention_out_bias,
-        attention_gamma=tensor(f"{layer}.attention.output.LayerNorm.weight"),
-        attention_beta=tensor(f"{layer}.attention.output.LayerNorm.bias"),
-        intermediate=intermediate,
-        intermediate_bias=intermediate_bias,
-        output=output,
-        output_bias=output_bias,
-        output_gamma=tensor(f"{layer}.output.LayerNorm.weight"),
-        output_beta=tensor(f"{layer}.output.LayerNorm.bias"),
-    )

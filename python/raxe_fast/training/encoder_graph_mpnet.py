@@ -9,8 +9,8 @@ from raxe_fast.errors import ModelFormatError
 from raxe_fast.training.encoder_graph_common import (
     OUTPUT,
     GraphBuilder,
-    LayerWeights,
     embed,
+    read_layer,
     transformer_layer,
 )
 from raxe_fast.training.encoder_source import EncoderSource
@@ -19,6 +19,8 @@ from raxe_fast.training.encoder_source import EncoderSource
 MAX_DISTANCE = 128
 # Tokens are numbered from padding_idx + 1, and MPNet fixes its padding_idx at 1.
 FIRST_POSITION = 2
+
+PROJECTIONS = ("attn.q", "attn.k", "attn.v", "attn.o")
 
 
 def max_positions(source: EncoderSource) -> int:
@@ -47,7 +49,7 @@ def build(source: EncoderSource, graph: GraphBuilder) -> None:
             graph,
             index,
             hidden,
-            layer_weights(source, index),
+            read_layer(source, index, PROJECTIONS, "LayerNorm"),
             source.heads,
             epsilon,
             OUTPUT if last else f"layer{index}.hidden",
@@ -97,37 +99,3 @@ def relative_buckets(distance: npt.NDArray[np.int64], buckets: int) -> npt.NDArr
     scaled = logs / np.float32(np.log(MAX_DISTANCE / exact)) * np.float32(half - exact)
     large = np.minimum(exact + scaled.astype(np.int64), half - 1)
     return np.where(distance > 0, half, 0) + np.where(size < exact, size, large)
-
-
-def layer_weights(source: EncoderSource, index: int) -> LayerWeights:
-    """Layer ``index`` of the checkpoint, matrices transposed to (inputs, outputs)."""
-    tensor = source.tensor
-    layer = f"encoder.layer.{index}"
-
-    def matrix(name: str) -> tuple[np.ndarray, np.ndarray]:
-        return tensor(f"{layer}.{name}.weight").T, tensor(f"{layer}.{name}.bias")
-
-    query, query_bias = matrix("attention.attn.q")
-    key, key_bias = matrix("attention.attn.k")
-    value, value_bias = matrix("attention.attn.v")
-    attention_out, attention_out_bias = matrix("attention.attn.o")
-    intermediate, intermediate_bias = matrix("intermediate.dense")
-    output, output_bias = matrix("output.dense")
-    return LayerWeights(
-        query=query,
-        key=key,
-        value=value,
-        query_bias=query_bias,
-        key_bias=key_bias,
-        value_bias=value_bias,
-        attention_out=attention_out,
-        attention_out_bias=attention_out_bias,
-        attention_gamma=tensor(f"{layer}.attention.LayerNorm.weight"),
-        attention_beta=tensor(f"{layer}.attention.LayerNorm.bias"),
-        intermediate=intermediate,
-        intermediate_bias=intermediate_bias,
-        output=output,
-        output_bias=output_bias,
-        output_gamma=tensor(f"{layer}.output.LayerNorm.weight"),
-        output_beta=tensor(f"{layer}.output.LayerNorm.bias"),
-    )

@@ -52,13 +52,29 @@ class EncoderSource:
     max_tokens: int | None
 
     def tensor(self, name: str) -> npt.NDArray[np.float32]:
-        """One weight as float32. Raises ModelFormatError where it is missing."""
-        try:
-            return self.weights[name].astype(np.float32, copy=False)
-        except KeyError:
-            raise ModelFormatError(
-                f"there is no tensor {name!r}", path=self.path, member=WEIGHTS
-            ) from None
+        """One weight as float32. Raises ModelFormatError where it is missing or not finite."""
+        if name not in self.weights:
+            raise self.weight_error(f"there is no tensor {name!r}")
+        value = self.weights[name].astype(np.float32, copy=False)
+        if not np.isfinite(value).all():
+            raise self.weight_error(f"tensor {name!r} holds NaN or infinity")
+        return value
+
+    def linear(
+        self, name: str, inputs: int | None = None, outputs: int | None = None
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Matrix (inputs, outputs) and bias (outputs,) of a linear layer. Raises ModelFormatError
+        for other shapes than asked for."""
+        matrix, bias = self.tensor(f"{name}.weight").T, self.tensor(f"{name}.bias")
+        expected = (inputs or matrix.shape[0], outputs or bias.shape[0])
+        if matrix.shape != expected or bias.shape != expected[1:]:
+            raise self.weight_error(
+                f"{name!r} maps {matrix.shape} with a bias of {bias.shape}, expected {expected}"
+            )
+        return matrix, bias
+
+    def weight_error(self, message: str) -> ModelFormatError:
+        return ModelFormatError(message, path=self.path, member=WEIGHTS)
 
     def number(self, key: str, default: float) -> float:
         value = self.config.get(key, default)
@@ -152,7 +168,7 @@ def load_source(encoder: str | Path) -> EncoderSource:
         )
     _check_config(root, config)
     _check_pooling(root)
-    return EncoderSource(
+    source = EncoderSource(
         path=str(root),
         name=resolved.name,
         architecture=architecture,
@@ -161,6 +177,8 @@ def load_source(encoder: str | Path) -> EncoderSource:
         tokenizer=_read_json(root, TOKENIZER),
         max_tokens=_read_max_tokens(root),
     )
+    _check_weights(source)
+    return source
 
 
 def _read_json(root: Path, member: str) -> dict[str, Any]:
@@ -227,6 +245,20 @@ def _read_weights(root: Path, architecture: str) -> dict[str, npt.NDArray[Any]]:
     except (SafetensorError, OSError, TypeError, ValueError) as error:
         raise ModelFormatError(f"cannot be read: {error}", path=root, member=WEIGHTS) from error
     return weights
+
+
+def _check_weights(source: EncoderSource) -> None:
+    """What config.json says of the weights, where a wrong word would not show by itself."""
+    words = source.tensor("embeddings.word_embeddings.weight")
+    if words.shape[1:] != (source.hidden,):
+        raise source.weight_error(
+            f"word embeddings have shape {words.shape}, hidden_size is {source.hidden}"
+        )
+    surplus = f"encoder.layer.{source.layers}."
+    if any(name.startswith(surplus) for name in source.weights):
+        raise source.weight_error(
+            f"there are tensors {surplus}*, but num_hidden_layers is {source.layers}"
+        )
 
 
 def _read_max_tokens(root: Path) -> int | None:

@@ -15,6 +15,7 @@ worst out of bag, because that is the window they are asked about at run time.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -121,7 +122,10 @@ def fit_forest(
         n_jobs=jobs,
         oob_score=oob,
     )
-    return forest.fit(vectors, labels, sample_weight=weights)
+    with warnings.catch_warnings():
+        # Small forests leave rows without an out-of-bag tree; _out_of_bag says what they get.
+        warnings.filterwarnings("ignore", message="Some inputs do not have OOB scores")
+        return forest.fit(vectors, labels, sample_weight=weights)
 
 
 def worst_windows(scores: Floats, owner: Ints, texts: Sequence[int]) -> Ints:
@@ -138,7 +142,8 @@ def worst_windows(scores: Floats, owner: Ints, texts: Sequence[int]) -> Ints:
 
 def _out_of_bag(forest: RandomForestClassifier) -> Floats:
     """(rows,) P(attack) by the trees that did not see the row; rows that all saw get 0.5."""
-    return np.nan_to_num(np.asarray(forest.oob_decision_function_)[:, 1], nan=0.5)
+    votes = np.asarray(forest.oob_decision_function_, dtype=np.float64)
+    return np.nan_to_num(votes[:, 1], nan=0.5)
 
 
 def fit_heads(

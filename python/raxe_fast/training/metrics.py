@@ -99,7 +99,7 @@ def roc_curve(labels: Ints, scores: Floats) -> tuple[Floats, Floats, Floats]:
     """
     order = np.argsort(-scores, kind="stable")
     ranked, attack = scores[order], (labels[order] == 1)
-    last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True)) if len(ranked) else []
+    last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))[: len(ranked)]
     tp = np.cumsum(attack)[last].astype(np.float64)
     fp = np.cumsum(~attack)[last].astype(np.float64)
     with np.errstate(invalid="ignore"):

@@ -1,4 +1,4 @@
-"""Do all implementations of the forests agree? scikit-learn, GTIL, packed and, if built, compiled."""
+"""Do all forest implementations agree? scikit-learn, GTIL, packed and, where built, compiled."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def head_parity(
 
     def verdicts(p: NDArray[np.float64]) -> NDArray[np.int64]:
         if threshold is not None:
-            return (p[:, -1] >= threshold).astype(np.int64)
-        return np.argmax(p, axis=1)
+            return np.asarray(p[:, -1] >= threshold, dtype=np.int64)
+        return np.asarray(np.argmax(p, axis=1), dtype=np.int64)
 
     expected = verdicts(truth)
     return {

@@ -9,7 +9,7 @@ import numpy as np
 
 from raxe_fast.training.metrics import Ints
 
-__all__ = ["PRIOR_TEXTS", "fit_weights", "fired_counts"]
+__all__ = ["PRIOR_TEXTS", "fired_counts", "fit_weights"]
 
 PRIOR_TEXTS = 10.0
 MAX_WEIGHT = 0.995
@@ -43,7 +43,7 @@ def fit_weights(
         same = severities == severity
         hits, total = attack[same].sum(), (attack[same] + benign[same]).sum()
         mean = hits / total if total else _UNSEEN.get(severity, 0.5)
-        for i in np.flatnonzero(same):
+        for i in np.flatnonzero(same).tolist():
             value = (attack[i] + prior * mean) / (attack[i] + benign[i] + prior)
             weights[compiled[i]["name"]] = round(float(min(max(value, 0.001), MAX_WEIGHT)), 4)
     return weights

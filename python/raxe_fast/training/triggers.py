@@ -4,7 +4,7 @@ Grammar of a phrase (elements are separated by spaces):
 
     word            one word
     word*           any word that starts with it (at least three letters)
-    (a|b*|c d)      alternatives; one of several words is expanded into phrases of its own
+    (a|b*|c d)      alternatives; those of several words are expanded into phrases of their own
     [word] [(a|b)]  optional, expanded with and without
     ~N              between two elements: up to N other words may stand there (default none)
 
@@ -332,7 +332,8 @@ class _PhraseParser:
             raise PhraseError(f"{token!r} holds a grammar sign inside the word")
         if not parts:
             raise PhraseError(f"{token!r} has no letter or digit")
-        if prefix and len(parts[-1]) < MIN_PREFIX:
+        # A Hangul syllable holds what two or three Latin letters do.
+        if prefix and len(parts[-1]) < (MIN_PREFIX if parts[-1].isascii() else 2):
             raise PhraseError(f"the prefix {token!r} is shorter than {MIN_PREFIX} letters")
         last = len(parts) - 1
         return tuple((part, prefix and i == last) for i, part in enumerate(parts))
@@ -346,21 +347,49 @@ def _choices(group: _Group) -> list[Phrase]:
         words = tuple(sorted({word for word, prefix in single if not prefix}))
         prefixes = tuple(sorted({word for word, prefix in single if prefix}))
         choices.append((Element(words, prefixes),))
-    for alternative in group.alternatives:
-        if len(alternative) > 1:
-            choices.append(
-                tuple(
-                    Element((), (word,)) if prefix else Element((word,), ())
-                    for word, prefix in alternative
-                )
-            )
+    longer: list[Phrase] = [
+        tuple(Element((), (w,)) if prefix else Element((w,), ()) for w, prefix in alternative)
+        for alternative in group.alternatives
+        if len(alternative) > 1
+    ]
+    choices.extend(_merge(longer))
     if group.optional:
         choices.append(())
     return choices
 
 
+def _merge(phrases: Iterable[Phrase]) -> list[Phrase]:
+    """The same language in fewer phrases: those that differ in one element only become one."""
+    merged = list(dict.fromkeys(phrases))
+    again = True
+    while again:
+        again = False
+        for place in range(max((len(phrase) for phrase in merged), default=0)):
+            groups: dict[object, Phrase] = {}
+            for phrase in merged:
+                if place >= len(phrase):
+                    groups[phrase] = phrase
+                    continue
+                rest = (phrase[:place], phrase[place + 1 :], phrase[place].max_gap)
+                other = groups.get(rest)
+                groups[rest] = _join(other, phrase, place) if other else phrase
+            again = again or len(groups) < len(merged)
+            merged = list(groups.values())
+    return merged
+
+
+def _join(left: Phrase, right: Phrase, place: int) -> Phrase:
+    one, two = left[place], right[place]
+    both = Element(
+        tuple(sorted({*one.words, *two.words})),
+        tuple(sorted({*one.prefixes, *two.prefixes})),
+        one.max_gap,
+    )
+    return (*left[:place], both, *left[place + 1 :])
+
+
 def expand_phrase(phrase: str, normalise: Normaliser = core_normalise) -> list[Phrase]:
-    """All flat phrases of `phrase`, normalised, without repeats, in a fixed order.
+    """All flat phrases of `phrase`, normalised, in a fixed order, merged where that is exact.
 
     Raises PhraseError for broken grammar, more than MAX_PHRASES_PER_TRIGGER expansions, or an
     expansion that is empty or a single common word.
@@ -384,7 +413,7 @@ def expand_phrase(phrase: str, normalise: Normaliser = core_normalise) -> list[P
                 pending = 0
         _check_telling(flat)
         expanded[tuple(flat)] = None
-    return list(expanded)
+    return _merge(expanded)
 
 
 def _check_telling(flat: Sequence[Element]) -> None:
@@ -552,13 +581,14 @@ def _compile_patterns(
                 trigger=trigger.name,
                 line=source.line_of(trigger, pattern),
             ) from None
-    if len(phrases) > MAX_PHRASES_PER_TRIGGER:
+    merged = _merge(phrases)
+    if len(merged) > MAX_PHRASES_PER_TRIGGER:
         raise PhraseError(
-            f"{len(phrases)} phrases, more than {MAX_PHRASES_PER_TRIGGER}",
+            f"{len(merged)} phrases, more than {MAX_PHRASES_PER_TRIGGER}",
             trigger=trigger.name,
             line=trigger.line,
         )
-    return list(phrases), list(literals)
+    return merged, list(literals)
 
 
 def check_examples(

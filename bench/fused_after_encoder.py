@@ -1,0 +1,247 @@
+"""The fused call `_core.Scorer.score` right after a real encoder call, against Python.
+
+    python bench/fused_after_encoder.py --output fused.json
+
+One text of 64 tokens, harmless and attack. Every sample follows an encoder call of its own, which
+leaves the caches as in production (encoder, call, encoder, call, ..). The same work in NumPy
+pooling, scikit-learn `predict_proba` (three heads, always) and Python substring triggers is
+interleaved in the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from tokenizers import Tokenizer
+
+from hardware import hardware, load_average
+from model_files import ForestArrays, ModelLocation, forest_arrays, locate_model
+from raxe_fast import _core
+from raxe_fast.model import load_model
+from reference import ReferenceScorer
+from stats import Samples, Summary, ratio, turns
+from texts import compose
+
+TOKENS = 64
+STAGES = ("pooling", "forests", "clusters", "triggers")  # order of TextScore.times
+P95_LIMIT_US = 60.0
+RATIO_LIMIT = 100.0
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, help="where to write the JSON report")
+    parser.add_argument("--model", type=Path, help="model directory or .raxe (default: shipped)")
+    parser.add_argument("--iterations", type=int, default=2000)
+    parser.add_argument("--variants", type=int, default=16, help="different texts of each kind")
+    parser.add_argument("--threads", type=int, default=1, help="of the encoder")
+    parser.add_argument(
+        "--block",
+        type=int,
+        default=10,
+        help="encoder + call in a row before the next kind of call takes over; 1: strictly A B A B",
+    )
+    options = parser.parse_args(arguments)
+    if min(options.iterations, options.variants, options.block) < 1:
+        parser.error("--iterations, --variants and --block must be at least 1")
+    return options
+
+
+def scorers(model: ModelLocation) -> dict[str, _core.Scorer]:
+    """The fused call with compiled heads (where this build holds them) and with packed ones."""
+    out = {}
+    for kind in ("compiled", "packed"):
+        loaded = load_model(model.given, forest="packed" if kind == "packed" else "auto")
+        if set(loaded.forest_kinds.values()) == {kind}:
+            out[kind] = loaded.scorer
+        else:
+            print(f"{kind}: heads of this model are not in this build, left out", file=sys.stderr)
+    return out
+
+
+def check_equal_work(model: ModelLocation, python: ReferenceScorer) -> dict[str, float]:
+    """Largest difference in probability between the two sides' forests, over 256 random rows.
+
+    Raises RuntimeError above 1e-9: then the two sides would not do the same work.
+    """
+    rng = np.random.default_rng(1)
+    rows = rng.standard_normal((256, python.manifest["encoder"]["hidden_size"])).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    differences = {}
+    for head, forest in python.heads.items():
+        arrays: ForestArrays = forest_arrays(model.directory, head)
+        ours = _core.Forest.packed(*arrays).predict(rows)
+        differences[head] = float(np.abs(ours - forest.predict_proba(rows)).max())
+    if max(differences.values()) > 1e-9:
+        raise RuntimeError(f"rebuilt scikit-learn forests differ: {differences}")
+    return differences
+
+
+def timed(
+    encode: Callable[[Any], Any],
+    calls: dict[str, Callable[[str, Any], Any]],
+    inputs: list[tuple[str, Any]],
+    iterations: int,
+    block: int,
+) -> tuple[dict[str, Samples], dict[str, Any]]:
+    """Samples (iterations,) in microseconds, each after an encoder call on the same text, and the
+    (iterations, stages) times that the fused calls took of themselves."""
+    samples = {name: np.zeros(iterations) for name in calls}
+    stages = {name: np.zeros((iterations, len(STAGES))) for name in calls if name != "python"}
+    for call in calls.values():
+        for text, ids in inputs[:3]:
+            call(text, encode(ids))
+    for turn in turns(list(calls), iterations, block):
+        text, ids = inputs[turn.index % len(inputs)]
+        call = calls[turn.pipeline]
+        tokens = encode(ids)
+        begin = time.perf_counter_ns()
+        result = call(text, tokens)
+        elapsed = time.perf_counter_ns() - begin
+        if turn.measured:
+            samples[turn.pipeline][turn.index] = elapsed / 1e3
+            if turn.pipeline in stages:
+                stages[turn.pipeline][turn.index] = np.divide(result[0].times, 1e3)
+    return samples, stages
+
+
+def stage_split(wall: Samples, stages: Any) -> dict[str, Any]:
+    """p50 and p95 of each stage; `call` is what no stage covers: the binding and its objects."""
+    columns = dict(zip(STAGES, stages.T, strict=True)) | {"call": wall - stages.sum(axis=1)}
+    return {
+        name: {f"p{q}": round(float(np.percentile(values, q)), 2) for q in (50, 95)}
+        for name, values in columns.items()
+    }
+
+
+def run(options: argparse.Namespace, model: ModelLocation) -> dict[str, Any]:
+    """The report."""
+    import onnxruntime
+
+    session_options = onnxruntime.SessionOptions()
+    session_options.intra_op_num_threads = options.threads
+    python = ReferenceScorer(model.directory)
+    encoder = python.manifest["encoder"]
+    session = onnxruntime.InferenceSession(
+        str(model.directory / encoder["file"]), session_options, ["CPUExecutionProvider"]
+    )
+    tokenizer = Tokenizer.from_file(str(model.directory / "tokenizer.json"))
+    start = load_average()
+    differences = check_equal_work(model, python)
+    window_text = np.zeros(1, dtype=np.uint32)
+    mask = np.ones((1, TOKENS), dtype=np.int64)
+
+    def fused(scorer: _core.Scorer) -> Callable[[str, Any], Any]:
+        return lambda text, tokens: scorer.score([tokens], window_text, [text])
+
+    calls: dict[str, Callable[[str, Any], Any]] = {
+        name: fused(scorer) for name, scorer in scorers(model).items()
+    }
+    calls["python"] = lambda text, tokens: python.score(text, tokens, mask)
+    results: dict[str, Any] = {}
+    for attack in (False, True):
+        inputs = []
+        for seed in range(options.variants):
+            text = compose(tokenizer, TOKENS, attack=attack, seed=seed)
+            inputs.append((text, np.array([tokenizer.encode(text).ids], dtype=np.int64)))
+        kind = "attack" if attack else "harmless"
+        print(f"{kind}: {options.iterations} iterations x {len(calls)} calls", file=sys.stderr)
+        samples, stages = timed(
+            lambda ids: session.run([encoder["output"]], {encoder["input"]: ids})[0],
+            calls,
+            inputs,
+            options.iterations,
+            options.block,
+        )
+        results[kind] = {
+            "unit": "us",
+            "calls": {name: Summary.of(values).to_dict(2) for name, values in samples.items()},
+            "stages": {name: stage_split(samples[name], taken) for name, taken in stages.items()},
+            "python_over": {
+                name: ratio(samples["python"], values).to_dict(1)
+                for name, values in samples.items()
+                if name != "python"
+            },
+        }
+    return {
+        "schema": 1,
+        "model_id": model.model_id,
+        "timestamp": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "hardware": {**hardware(), "load_average": {"start": start, "end": load_average()}},
+        "settings": {
+            "tokens": TOKENS,
+            "iterations": options.iterations,
+            "threads": options.threads,
+            "block": options.block,
+        },
+        "python": {
+            "forests": "scikit-learn forests rebuilt from the model's Treelite files",
+            "largest_difference": differences,
+            "substrings": python.triggers.substrings,
+        },
+        "results": results,
+        "meets_targets": _meets(results),
+    }
+
+
+def _meets(results: dict[str, Any]) -> dict[str, Any]:
+    """p95 and ratio of medians, worst over both texts, by kind of forest."""
+    out: dict[str, Any] = {}
+    for kind in next(iter(results.values()))["python_over"]:
+        p95 = max(part["calls"][kind]["p95"] for part in results.values())
+        times = min(part["python_over"][kind]["p50"] for part in results.values())
+        out[kind] = {
+            "p95_us": {"value": p95, "below": P95_LIMIT_US, "met": p95 < P95_LIMIT_US},
+            "python_over": {"value": times, "at_least": RATIO_LIMIT, "met": times >= RATIO_LIMIT},
+        }
+    return out
+
+
+def print_results(report: dict[str, Any]) -> None:
+    """The table on standard output."""
+    table = Table(title=f"after the encoder, {TOKENS} tokens, us", title_justify="left")
+    for name in ("text", "call"):
+        table.add_column(name)
+    for name in ("mean", "p50", "p95", "p99", "max", "python p50 x", "python p95 x"):
+        table.add_column(name, justify="right")
+    for kind, part in report["results"].items():
+        for name, summary in part["calls"].items():
+            over = part["python_over"].get(name)
+            table.add_row(
+                kind,
+                name,
+                *(f"{summary[key]:.1f}" for key in ("mean", "p50", "p95", "p99", "max")),
+                f"{over['p50']:.0f}" if over else "",
+                f"{over['p95']:.0f}" if over else "",
+            )
+    console = Console() if Console().is_terminal else Console(width=110)
+    console.print(table)
+    for kind, part in report["results"].items():
+        for name, stages in part["stages"].items():
+            shown = ", ".join(f"{stage} {v['p50']:.1f}" for stage, v in stages.items())
+            console.print(f"{kind}, {name}, p50 by stage: {shown}", highlight=False)
+    console.print_json(data=report["meets_targets"])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parse_arguments(arguments)
+    with locate_model(options.model) as model:
+        report = run(options, model)
+    if options.output:
+        options.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    print_results(report)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,151 @@
+"""Statistics of latency samples, and the order in which pipelines take turns.
+
+Samples are one-dimensional arrays of milliseconds unless a name says otherwise.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Samples = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Mean, spread and quantiles of `n` samples, in the unit of the samples.
+
+    Quantiles interpolate linearly between order statistics (NumPy's default); `std` is the sample
+    standard deviation (n - 1), 0 for a single sample. `p50_interval` and `p95_interval` are 95 %
+    intervals from order statistics: they assume nothing about the distribution but independence.
+    """
+
+    n: int
+    mean: float
+    std: float
+    min: float
+    p50: float
+    p95: float
+    p99: float
+    max: float
+    p50_interval: tuple[float, float]
+    p95_interval: tuple[float, float]
+
+    @classmethod
+    def of(cls, samples: Sequence[float] | Samples) -> Summary:
+        """Raises ValueError if there is no sample, or one is not finite."""
+        values = np.sort(np.asarray(samples, dtype=np.float64))
+        if values.ndim != 1 or values.size == 0:
+            raise ValueError("a summary needs a non-empty one-dimensional array of samples")
+        if not np.isfinite(values).all():
+            raise ValueError("a sample is not finite")
+        p50, p95, p99 = (float(v) for v in np.percentile(values, (50, 95, 99)))
+        return cls(
+            n=int(values.size),
+            mean=float(values.mean()),
+            std=float(values.std(ddof=1)) if values.size > 1 else 0.0,
+            min=float(values[0]),
+            p50=p50,
+            p95=p95,
+            p99=p99,
+            max=float(values[-1]),
+            p50_interval=quantile_interval(values, 0.50),
+            p95_interval=quantile_interval(values, 0.95),
+        )
+
+    def to_dict(self, digits: int = 4) -> dict[str, object]:
+        """JSON-safe, rounded to `digits` decimals."""
+        out: dict[str, object] = {"n": self.n}
+        for name in ("mean", "std", "min", "p50", "p95", "p99", "max"):
+            out[name] = round(float(getattr(self, name)), digits)
+        out["p50_interval"] = [round(v, digits) for v in self.p50_interval]
+        out["p95_interval"] = [round(v, digits) for v in self.p95_interval]
+        return out
+
+
+def quantile_interval(ordered: Samples, quantile: float) -> tuple[float, float]:
+    """95 % interval of a quantile from the order statistics of `ordered` (ascending).
+
+    The number of samples below the true quantile is binomial; its normal approximation gives the
+    two ranks. Ranks past either end are clamped, so a small sample gives its own range.
+    """
+    n = ordered.size
+    half = 1.96 * math.sqrt(n * quantile * (1.0 - quantile))
+    low = math.floor(n * quantile - half) - 1
+    high = math.ceil(n * quantile + half)
+    return float(ordered[max(low, 0)]), float(ordered[min(high, n - 1)])
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """How many times `slower` takes the time of `faster`: ratio of medians, of p95 and of means."""
+
+    p50: float
+    p95: float
+    mean: float
+    p50_interval: tuple[float, float]
+
+    def to_dict(self, digits: int = 3) -> dict[str, object]:
+        """JSON-safe, rounded to `digits` decimals."""
+        return {
+            "p50": round(self.p50, digits),
+            "p95": round(self.p95, digits),
+            "mean": round(self.mean, digits),
+            "p50_interval": [round(v, digits) for v in self.p50_interval],
+        }
+
+
+def ratio(slower: Samples, faster: Samples, *, resamples: int = 500, seed: int = 1) -> Ratio:
+    """Ratio slower / faster, with a bootstrap 95 % interval for the ratio of medians.
+
+    Raises ValueError if either is empty.
+    """
+    a, b = (np.asarray(v, dtype=np.float64) for v in (slower, faster))
+    if a.size == 0 or b.size == 0:
+        raise ValueError("a ratio needs samples on both sides")
+    rng = np.random.default_rng(seed)
+    # Row by row: a (resamples, n) index matrix of a long run would cost more memory than the run.
+    medians = [
+        float(np.median(rng.choice(a, a.size)) / np.median(rng.choice(b, b.size)))
+        for _ in range(resamples)
+    ]
+    low, high = np.percentile(medians, (2.5, 97.5))
+    return Ratio(
+        p50=float(np.median(a) / np.median(b)),
+        p95=float(np.percentile(a, 95) / np.percentile(b, 95)),
+        mean=float(a.mean() / b.mean()),
+        p50_interval=(float(low), float(high)),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One call: `pipeline` on input `index`; an unmeasured one only brings its data to cache."""
+
+    pipeline: str
+    index: int
+    measured: bool
+
+
+def turns(pipelines: Sequence[str], iterations: int, block: int) -> Iterator[Turn]:
+    """Interleave `pipelines` in blocks: A A .. B B .. A A .., each over the same inputs.
+
+    The order within a round rotates from round to round, so that no pipeline always runs after
+    the same other one. For `block` > 1 each block opens with one unmeasured call, which pays for
+    the caches that the other pipelines emptied; with `block` = 1 (A B A B) every call is measured
+    and pays for that itself. Every pipeline gets exactly `iterations` measured calls.
+    Raises ValueError for iterations or block below 1.
+    """
+    if iterations < 1 or block < 1:
+        raise ValueError("iterations and block must be at least 1")
+    for number, start in enumerate(range(0, iterations, block)):
+        shift = number % len(pipelines)
+        for name in (*pipelines[shift:], *pipelines[:shift]):
+            if block > 1:
+                yield Turn(name, start, False)
+            for index in range(start, min(start + block, iterations)):
+                yield Turn(name, index, True)

@@ -1,0 +1,233 @@
+"""The compiled core of raxe-fast. Internal: use the package raxe_fast."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any
+
+import numpy
+from numpy.typing import NDArray
+
+
+__version__: str
+
+def normalize(text: str, separate_ignorables: bool = False) -> tuple[str, list[int]]:
+    """
+    The normalised text and, for each of its characters, the index of its origin in `text`.
+
+    separate_ignorables: turn invisible format characters into spaces; else drop them.
+    """
+
+def isa() -> str:
+    """The instruction set in use: "scalar", "avx2" or "avx512"."""
+
+def detected_isa() -> str:
+    """The best instruction set of this machine, whatever is forced."""
+
+def force_isa(name: str) -> None:
+    """
+    Uses this instruction set from now on, process-wide; for tests and benchmarks.
+
+    Raises ValueError if the machine lacks it or there is no such name.
+    """
+
+def mean_pool_l2(tokens: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order='C', device='cpu', writable=False)], mask: Annotated[NDArray[numpy.uint8], dict(shape=(None,), order='C', device='cpu', writable=False)] | None = None) -> Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C')]:
+    """
+    tokens: float32 (S, H), C order; mask: uint8 (S,) or None. Returns float32 (H,): the mean
+    of the tokens whose mask is not 0, scaled to unit length; zeros if there is none.
+
+    Raises ValueError if mask and tokens differ in length.
+    """
+
+def compiled_heads() -> list[str]:
+    """SHA-256 of every Treelite file compiled into this build."""
+
+def build_info() -> dict[str, Any]:
+    """How this module was built; JSON-safe."""
+
+class Forest:
+    """A forest of decision trees: the mean of the leaf vectors."""
+
+    @staticmethod
+    def packed(n_features: int, n_outputs: int, tree_offset: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], feature: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], threshold: Annotated[NDArray[numpy.float64], dict(shape=(None,), order='C', device='cpu', writable=False)], left: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], right: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], leaf_index: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], leaf_values: Annotated[NDArray[numpy.float64], dict(shape=(None,), order='C', device='cpu', writable=False)]) -> Forest:
+        """
+        A forest from flat arrays, trees one after another; all are copied.
+
+        tree_offset int64 (trees + 1); feature, left, right, leaf_index int32 (nodes);
+        threshold float64 (nodes); leaf_values float64 (leaves * n_outputs, flat).
+        Inner node: feature >= 0, left if x[feature] <= threshold; children count from
+        the tree's first node. Leaf: feature < 0, leaf_index picks its row of values.
+        Raises ValueError if an index is out of range, a tree is no tree, a value is
+        NaN or a length is wrong.
+        """
+
+    @staticmethod
+    def compiled(sha256: str) -> Forest | None:
+        """
+        The compiled forest of the Treelite file with this SHA-256 (hex), or None.
+        """
+
+    def predict(self, X: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order='C', device='cpu', writable=False)]) -> Annotated[NDArray[numpy.float64], dict(shape=(None, None), order='C')]:
+        """
+        X: float32 (rows, n_features), C order. Returns float64 (rows, n_outputs).
+
+        Raises ValueError for another number of features, NaN or infinity.
+        """
+
+    @property
+    def n_features(self) -> int: ...
+
+    @property
+    def n_outputs(self) -> int: ...
+
+    @property
+    def n_trees(self) -> int: ...
+
+    @property
+    def kind(self) -> str:
+        """"compiled" or "packed"."""
+
+class Calibration:
+    """Evidence -> calibrated probability of an attack."""
+
+    def __init__(self, weights: Sequence[float], bias: float, knot_x: Sequence[float] = [], knot_y: Sequence[float] = []) -> None:
+        """
+        weights: 2 (forest_logit, rules). knots: the isotonic map, or empty.
+
+        Raises ValueError for values that are not finite, knots that do not increase, or a
+        negative weight of forest_logit.
+        """
+
+    def __call__(self, evidence: Sequence[float]) -> float:
+        """
+        evidence: (forest_logit, rule score). Returns the probability in [0, 1].
+        """
+
+class Clusters:
+    """Nearest cluster centroids by cosine."""
+
+    def __init__(self, centroids: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order='C', device='cpu', writable=False)], n_attack: int) -> None:
+        """
+        centroids: float32 (clusters, hidden), unit rows, attack clusters first; copied.
+
+        Raises ValueError for a row that is not of unit length, or n_attack too large.
+        """
+
+    def nearest(self, embedding: Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)]) -> tuple[list[tuple[int, float]], float]:
+        """
+        embedding: float32 (hidden), unit length. Returns up to 3 (cluster, cosine) of the
+        attack clusters, best first, and the novelty: 1 - the best cosine over all clusters.
+        """
+
+    @property
+    def count(self) -> int: ...
+
+    @property
+    def n_attack(self) -> int: ...
+
+class TriggerSet:
+    """Linear-time matcher of many trigger patterns."""
+
+    def __init__(self, specs: Iterable[Mapping[str, Any] | tuple[Any, Any, float]]) -> None:
+        """
+        specs: for each trigger a dict with phrases, literals and weight, as in
+        triggers.json, or the tuple (phrases, literals, weight). A phrase is a list of
+        elements: a dict with words, prefixes and max_gap, or the tuple of these.
+
+        Raises ValueError for a pattern that is empty or not normalised, a word that holds a
+        separator, or a weight outside [0, 1).
+        """
+
+    def match(self, text: str) -> list[tuple[int, int, int]]:
+        """
+        All matches as (trigger, begin, end), sorted by (begin, end, trigger); spans are code
+        points of `text`, half open.
+        """
+
+    def rule_score(self, text: str) -> float:
+        """
+        Noisy-or of the weights of the distinct triggers that match, in [0, 1].
+        """
+
+    def __len__(self) -> int: ...
+
+class TextScore:
+    """What Scorer.score says of one text. Read-only."""
+
+    @property
+    def score(self) -> float:
+        """
+        Calibrated P(attack) of the worst window; the rule score if there is no window;
+        NaN if an embedding was not finite.
+        """
+
+    @property
+    def forest_probability(self) -> float:
+        """Uncalibrated P(attack) of the worst window; NaN without one."""
+
+    @property
+    def rule_score(self) -> float: ...
+
+    @property
+    def window(self) -> int:
+        """
+        The worst window's index within the text (the first of equals; the first that is
+        not finite, if any is); -1: no window.
+        """
+
+    @property
+    def window_scores(self) -> list[float]:
+        """One calibrated probability per window of the text."""
+
+    @property
+    def family(self) -> list[float]:
+        """Family scores of the worst window; empty below detail_threshold."""
+
+    @property
+    def subfamily(self) -> list[float]: ...
+
+    @property
+    def nearest(self) -> list[tuple[int, float]]:
+        """Up to 3 (cluster, cosine) of the attack clusters, best first."""
+
+    @property
+    def novelty(self) -> float: ...
+
+    @property
+    def matches(self) -> list[tuple[int, int, int]]:
+        """
+        (trigger, begin, end), sorted by (begin, end, trigger); code points of the text.
+        """
+
+    @property
+    def finite(self) -> bool: ...
+
+    @property
+    def times(self) -> tuple[int, int, int, int]:
+        """Nanoseconds spent in (pooling, forests, clusters, triggers)."""
+
+class Scorer:
+    """The fused call. Immutable and thread-safe."""
+
+    def __init__(self, binary: Forest, family: Forest, subfamily: Forest, calibration: Calibration, clusters: Clusters, triggers: TriggerSet, hidden: int, detail_threshold: float) -> None:
+        """
+        Raises ValueError if binary has not 2 outputs, a forest's n_features or the
+        centroids' length differs from hidden, or detail_threshold is NaN.
+        """
+
+    def score(self, blocks: list[NDArray[numpy.float32]], window_text: NDArray[numpy.uint32], texts: list[str], all_details: bool = False, masks: list[NDArray[numpy.uint8]] | None = None) -> list[TextScore]:
+        """
+        Scores a batch with the GIL released; nothing is copied.
+
+        blocks: list of float32 (B, S, hidden), C order: token embeddings of windows of equal
+        length. window_text: uint32 (windows,): for each window, over all blocks in order, the
+        index of its text. texts: list of str. masks: None, or per block uint8 (B, S), 0 for
+        padding. Returns one TextScore per text.
+
+        Raises TypeError for another dtype, rank or layout or for a text that is not a str,
+        ValueError for shapes that do not fit or an index that is no text.
+        """
+
+    @property
+    def hidden(self) -> int: ...
+
+    @property
+    def detail_threshold(self) -> float: ...

@@ -1,0 +1,89 @@
+"""What training reads: an exported encoder, and the splits of a corpus with their embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from raxe_fast.errors import CorpusError
+from raxe_fast.training.corpus import Corpus, Record, find_split, read_corpus
+from raxe_fast.training.embed import Embedded, EncoderFiles, embed_texts
+from raxe_fast.training.metrics import Ints
+
+__all__ = ["Labels", "Split", "prepare_encoder", "read_split"]
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """One split of a corpus with the embeddings of its windows."""
+
+    corpus: Corpus
+    embedded: Embedded
+
+    @property
+    def records(self) -> list[Record]:
+        return self.corpus.records
+
+    @property
+    def labels(self) -> Ints:
+        return np.array([record.label for record in self.corpus.records], dtype=np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """The families and subfamilies of the attacks, in the order of the heads' outputs."""
+
+    families: list[str]
+    subfamilies: list[tuple[str, str]]  # (family, subfamily), sorted
+
+    @classmethod
+    def of(cls, records: Sequence[Record]) -> Labels:
+        """Raises CorpusError for an attack without family or subfamily, naming its line."""
+        attacks = [record for record in records if record.label == 1]
+        for record in attacks:
+            if not record.family or not record.subfamily:
+                raise CorpusError("an attack without family or subfamily", line=record.line)
+        pairs = sorted({(record.family, record.subfamily) for record in attacks})
+        return cls(sorted({family for family, _ in pairs}), pairs)
+
+    def numbers(self, records: Sequence[Record]) -> tuple[Ints, Ints]:
+        """Class numbers per record, -1 for harmless texts."""
+        family = {name: i for i, name in enumerate(self.families)}
+        pair = {name: i for i, name in enumerate(self.subfamilies)}
+        found = [
+            (family[r.family], pair[r.family, r.subfamily]) if r.label == 1 else (-1, -1)
+            for r in records
+        ]
+        numbers = np.array(found, dtype=np.int64).reshape(-1, 2)
+        return numbers[:, 0], numbers[:, 1]
+
+
+def prepare_encoder(encoder: str, work: Path, precision: str) -> EncoderFiles:
+    """An exported encoder directory as it is; anything else is exported into `work` first."""
+    from raxe_fast.training.encoder_export import export_encoder
+
+    if (Path(encoder) / "export.json").is_file():
+        return EncoderFiles.open(encoder)
+    name = "".join(c if c.isalnum() else "-" for c in Path(encoder).name)
+    target = work / f"encoder-{name}-{precision}"
+    export_encoder(encoder, target, precision=precision)
+    return EncoderFiles.open(target)
+
+
+def read_split(
+    directory: Path,
+    name: str,
+    files: EncoderFiles,
+    cache: Path,
+    *,
+    cap: int | None,
+    limit: int | None,
+    jobs: int,
+) -> Split:
+    """Reads and embeds one split, at most `cap` windows of each text (None: all)."""
+    corpus = read_corpus(find_split(directory, name), limit=limit)
+    embedded = embed_texts(corpus.texts, files, cache, cap=cap, jobs=jobs, title=f"embed {name}")
+    return Split(corpus, embedded)

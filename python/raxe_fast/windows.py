@@ -1,0 +1,248 @@
+"""Cuts a text into windows of token ids for the encoder, and groups windows of equal length."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from raxe_fast.errors import ModelFormatError
+
+if TYPE_CHECKING:
+    from tokenizers import Encoding
+
+__all__ = ["Block", "Window", "Windower", "Windows", "bucket_by_length"]
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
+# Keeps a batch's activations below about 30 MB at MiniLM's width.
+_BATCH_TOKENS = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """One encoder input: ``ids`` int64 (1, S) from [CLS] to [SEP], and the span of its tokens,
+    code points [begin, end) of the original text (empty for a window without tokens)."""
+
+    ids: npt.NDArray[np.int64]
+    begin: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """The windows of one text, in text order.
+
+    ``tokens``: tokens read, special ones excluded, those in an overlap counted once.
+    ``characters_read``: code points read, of ``characters`` in the text. ``partial``: a limit left
+    some of the text unread.
+    """
+
+    windows: tuple[Window, ...]
+    tokens: int
+    characters_read: int
+    characters: int
+    partial: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Windows of equal token count: ``ids`` int64 (B, S) C-contiguous, and ``index`` (B,), their
+    positions in the sequence that was grouped, ascending."""
+
+    ids: npt.NDArray[np.int64]
+    index: tuple[int, ...]
+
+
+class Windower:
+    """Tokenises texts into windows of at most ``max_tokens`` tokens, [CLS] and [SEP] included,
+    each sharing ``overlap`` tokens with the next. Immutable and thread-safe.
+
+    ``tokenizer`` is the content of a tokenizer.json. ``cls_id`` and ``sep_id`` default to what it
+    puts around a text. Texts are data: a literal "[SEP]" in one is read as five characters and
+    never as the special token. Raises ModelFormatError for a tokenizer that cannot be read,
+    ValueError for limits that leave no room.
+    """
+
+    __slots__ = ("_cls", "_encode", "_overlap", "_room", "_sep")
+
+    def __init__(
+        self,
+        tokenizer: bytes | str,
+        *,
+        max_tokens: int,
+        overlap: int,
+        cls_id: int | None = None,
+        sep_id: int | None = None,
+    ) -> None:
+        from tokenizers import Tokenizer
+
+        if max_tokens < 3:
+            raise ValueError(f"max_tokens must be at least 3, not {max_tokens}")
+        if not 0 <= overlap < max_tokens - 2:
+            raise ValueError(
+                f"overlap must be from 0 to {max_tokens - 3} for {max_tokens} tokens, not {overlap}"
+            )
+        try:
+            text = tokenizer.decode("utf-8") if isinstance(tokenizer, bytes) else tokenizer
+            engine = Tokenizer.from_str(text)
+        except Exception as error:  # tokenizers raises bare Exception
+            raise ModelFormatError(
+                f"is not a tokenizer: {error}", member="tokenizer.json"
+            ) from error
+        engine.no_truncation()
+        engine.no_padding()
+        engine.encode_special_tokens = True
+        around = engine.encode("").ids
+        if len(around) != 2 and (cls_id is None or sep_id is None):
+            raise ModelFormatError(
+                f"puts {len(around)} special tokens around a text, expected 2",
+                member="tokenizer.json",
+            )
+        self._cls = around[0] if cls_id is None else cls_id
+        self._sep = around[-1] if sep_id is None else sep_id
+        self._room = max_tokens - 2
+        self._overlap = overlap
+        self._encode = engine.encode
+
+    @classmethod
+    def from_file(
+        cls,
+        path: str | Path,
+        *,
+        max_tokens: int,
+        overlap: int,
+        cls_id: int | None = None,
+        sep_id: int | None = None,
+    ) -> Windower:
+        """A windower from a tokenizer.json. Raises OSError where it cannot be read."""
+        return cls(
+            Path(path).read_bytes(),
+            max_tokens=max_tokens,
+            overlap=overlap,
+            cls_id=cls_id,
+            sep_id=sep_id,
+        )
+
+    def __call__(self, text: str) -> list[Window]:
+        """All windows of a text, without limits: time and memory grow with it. At least one."""
+        return self._part(text, 0)[0]
+
+    def windows(
+        self, text: str, max_chars: int | None = None, max_windows: int | None = None
+    ) -> Windows:
+        """The windows of a text within limits, at least one.
+
+        Of a text longer than ``max_chars`` the first and the last half of that many characters are
+        read, and no window joins the two: what an attacker appends to a long text is as likely to
+        matter as its beginning. Likewise the first and the last windows stay where there would be
+        more than ``max_windows``. Both make the result ``partial``.
+
+        Raises ValueError for a limit below 1.
+        """
+        for name, limit in (("max_chars", max_chars), ("max_windows", max_windows)):
+            if limit is not None and limit < 1:
+                raise ValueError(f"{name} must be at least 1, not {limit}")
+        size = len(text)
+        parts = [(text, 0)]
+        if max_chars is not None and size > max_chars:
+            tail = max_chars // 2
+            parts = [(text[: max_chars - tail], 0)]
+            if tail:
+                parts.append((text[size - tail :], size - tail))
+        found: list[Window] = []
+        ranges: list[tuple[int, int]] = []
+        tokens = 0
+        for part, offset in parts:
+            windows, part_ranges, count = self._part(part, offset)
+            if found and not count:
+                continue  # a tail without tokens says nothing; one empty window is enough
+            found += windows
+            ranges += [(start + tokens, stop + tokens) for start, stop in part_ranges]
+            tokens += count
+        if max_windows is None or len(found) <= max_windows:
+            read = sum(len(part) for part, _ in parts)
+            return Windows(tuple(found), tokens, read, size, read < size)
+        last = max_windows // 2
+        kept = [*range(max_windows - last), *range(len(found) - last, len(found))]
+        return Windows(
+            tuple(found[i] for i in kept),
+            _covered([ranges[i] for i in kept]),
+            _covered([(found[i].begin, found[i].end) for i in kept]),
+            size,
+            True,
+        )
+
+    def _part(self, text: str, offset: int) -> tuple[list[Window], list[tuple[int, int]], int]:
+        """All windows of a text that starts ``offset`` code points into the original, the token
+        range of each, and the number of tokens."""
+        encoding = self._tokenise(text)
+        ids = encoding.ids
+        count = len(ids)
+        ranges = [(0, count)]
+        if count > self._room:
+            # The last window is the first that reaches the end.
+            starts = range(0, count - self._overlap, self._room - self._overlap)
+            ranges = [(start, min(start + self._room, count)) for start in starts]
+        return [self._window(encoding, ids, *r, offset) for r in ranges], ranges, count
+
+    def _window(
+        self, encoding: Encoding, ids: list[int], start: int, stop: int, offset: int
+    ) -> Window:
+        row = np.empty((1, stop - start + 2), np.int64)
+        row[0, 0] = self._cls
+        row[0, 1:-1] = ids[start:stop]
+        row[0, -1] = self._sep
+        if start == stop:
+            return Window(row, offset, offset)
+        first, last = encoding.token_to_chars(start), encoding.token_to_chars(stop - 1)
+        assert first is not None and last is not None  # every token comes from the text
+        return Window(row, offset + first[0], offset + last[1])
+
+    def _tokenise(self, text: str) -> Encoding:
+        try:
+            return self._encode(text, add_special_tokens=False)
+        except (TypeError, UnicodeEncodeError):
+            if not isinstance(text, str):
+                raise
+            # A lone surrogate is legal in a str but has no UTF-8. One for one, so offsets hold.
+            return self._encode(_SURROGATES.sub("\ufffd", text), add_special_tokens=False)
+
+
+def _covered(ranges: Sequence[tuple[int, int]]) -> int:
+    """Size of the union of half-open ranges given in order of their begins."""
+    total = reached = 0
+    for begin, end in ranges:
+        total += max(0, end - max(begin, reached))
+        reached = max(reached, end)
+    return total
+
+
+def bucket_by_length(
+    windows: Sequence[Window], batch_size: int, max_batch_tokens: int = _BATCH_TOKENS
+) -> list[Block]:
+    """Group windows of equal token count into blocks that need no padding, shortest first.
+
+    A block has at most ``batch_size`` windows and at most ``max_batch_tokens`` tokens in all, but
+    at least one window. Every window is in exactly one block; those of one text keep their order
+    within and across blocks of their length, not across lengths. Raises ValueError for a limit
+    below 1.
+    """
+    if batch_size < 1 or max_batch_tokens < 1:
+        raise ValueError("batch_size and max_batch_tokens must be at least 1")
+    by_length: dict[int, list[int]] = {}
+    for position, window in enumerate(windows):
+        by_length.setdefault(window.ids.shape[1], []).append(position)
+    blocks = []
+    for length in sorted(by_length):
+        members = by_length[length]
+        rows = max(1, min(batch_size, max_batch_tokens // length))
+        for start in range(0, len(members), rows):
+            index = tuple(members[start : start + rows])
+            ids = np.concatenate([windows[i].ids for i in index])
+            blocks.append(Block(ids, index))
+    return blocks
