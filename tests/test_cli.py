@@ -59,7 +59,7 @@ def test_table_in_a_pipe_has_no_colour_and_the_text(tiny_model):
     assert "Says ignore instructions" in out
     assert "\x1b" not in out
     code, out, _ = cli("scan", "--model", tiny_model, "--format", "table", ATTACK, QUESTION)
-    assert out.count("argument") == 2 and "2 texts" in out and "1 threats" in out
+    assert out.count("argument") == 2 and "2 texts" in out and "1 threat," in out
 
 
 def test_table_on_a_terminal_is_coloured(tiny_model):

@@ -11,6 +11,7 @@ import pickle
 import pytest
 
 from raxe_fast import ScanResult, Similar, Trigger
+from raxe_fast.result import pending_result
 
 RESULT = ScanResult(
     is_threat=True,
@@ -68,3 +69,57 @@ def test_defaults_are_not_shared():
     one, two = (ScanResult(is_threat=False, action="allow", score=0.0) for _ in range(2))
     one.timings["total"] = 1.0
     assert two.timings == {}
+
+
+# ---- late fields ---------------------------------------------------------------------------------
+
+
+class Pending:
+    def __init__(self):
+        self.calls = []
+
+    def reasons(self, result):
+        self.calls.append("reasons")
+        return (f"{len(result.triggers)} triggers",)
+
+    def triggers(self, result):
+        self.calls.append("triggers")
+        return RESULT.triggers
+
+    def similar(self, result):
+        self.calls.append("similar")
+        return RESULT.similar
+
+
+def late(pending):
+    names = [f.name for f in dataclasses.fields(ScanResult)]
+    values = [getattr(RESULT, n) for n in names if n not in ("reasons", "triggers", "similar")]
+    return pending_result(pending, *values)
+
+
+def test_late_fields_are_made_once_and_only_when_asked_for():
+    pending = Pending()
+    result = late(pending)
+    assert result.score == RESULT.score and pending.calls == []
+    assert result.reasons == ("1 triggers",)
+    assert result.reasons is result.reasons
+    assert pending.calls == ["reasons", "triggers"]
+
+
+def test_a_late_result_is_like_any_other():
+    expected = dataclasses.replace(RESULT, reasons=("1 triggers",))
+    assert late(Pending()) == expected
+    assert late(Pending()).to_dict() == expected.to_dict()
+    assert repr(late(Pending())) == repr(expected)
+    assert pickle.loads(pickle.dumps(late(Pending()))) == expected
+    assert copy.copy(late(Pending())) == expected
+    assert dataclasses.replace(late(Pending()), score=0.5).reasons == ("1 triggers",)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        late(Pending()).reasons = ()  # type: ignore[misc]
+
+
+def test_unknown_attribute():
+    with pytest.raises(AttributeError, match="colour"):
+        late(Pending()).colour  # noqa: B018
+    with pytest.raises(AttributeError):
+        RESULT.colour  # noqa: B018

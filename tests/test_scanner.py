@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
+import pickle
 import threading
 import time
 
@@ -43,7 +45,8 @@ class StubEncoder:
         if self.calls > self.after:
             time.sleep(self.seconds)
             if self.error is not None:
-                raise self.error
+                # A new one each time: a parameter's traceback would keep the scanner alive.
+                raise type(self.error)(*self.error.args)
             if self.spoil is not None:
                 return self.spoil(out)
         return out
@@ -169,6 +172,26 @@ def test_threshold_for(scanner):
     for bad in (0, 1, -1, math.nan):
         with pytest.raises(ValueError):
             scanner.threshold_for(fpr=bad)
+
+
+def test_results_outlive_the_scanner_and_travel(tiny_model, scanner):
+    with Scanner(tiny_model) as own:
+        results = own.scan(TEXTS)
+    del own
+    for text, result in zip(TEXTS, results, strict=True):
+        assert pickle.loads(pickle.dumps(result)) == result
+        assert stable(result) == stable(scanner.scan(text))
+
+
+def test_pinned_to_a_cpu_only_while_scanning(tiny_model, scanner):
+    allowed = os.sched_getaffinity(0)
+    cpu = min(allowed)
+    seen = []
+    with Scanner(tiny_model, cpus=[cpu]) as pinned:
+        real = pinned._reader._encode
+        pinned._reader._encode = lambda ids: (seen.append(os.sched_getaffinity(0)), real(ids))[1]
+        assert stable(pinned.scan(ATTACK)) == stable(scanner.scan(ATTACK))
+    assert seen == [{cpu}] and os.sched_getaffinity(0) == allowed
 
 
 # ---- many texts ----------------------------------------------------------------------------------

@@ -13,14 +13,14 @@ Reasons name positions, never the text, so they may be logged.
 
 from __future__ import annotations
 
-from math import isfinite, log
+from math import log
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from raxe_fast.policy import Thresholds
-    from raxe_fast.result import Action, Similar, Trigger
+    from raxe_fast.result import ScanResult, Trigger
 
 __all__ = ["is_uncertain", "plain", "write_reasons"]
 
@@ -58,35 +58,29 @@ def is_uncertain(
 
 
 def write_reasons(
+    result: ScanResult,
     *,
-    action: Action,
-    score: float,
     thresholds: Thresholds,
-    degraded: bool,
-    family: str | None,
-    subfamily: str | None,
-    counted: bool,
     notes: Sequence[str],
-    triggers: Sequence[Trigger],
     descriptions: dict[str, str],
-    similar: Sequence[Similar],
-    window: tuple[int, int] | None,
-    windows: int,
-    uncertain: bool,
+    counted: bool,
     rule_score: float,
     forest_probability: float,
-    novelty: float,
-    window_scores: Sequence[float],
-    family_scores: dict[str, float],
     explain: bool,
 ) -> tuple[str, ...]:
-    """All reasons, most important first. ``notes`` are the caller's own, e.g. why it degraded."""
+    """All reasons, most important first.
+
+    ``notes`` are the scanner's own, e.g. why a scan is partial; ``descriptions`` say what each
+    trigger means; ``counted`` is whether the policy counts the family.
+    """
     reasons = list(notes)
-    remarkable = bool(triggers) or action != "allow" or not counted
+    triggers, similar = result.triggers, result.similar
+    degraded = result.status == "degraded"
+    remarkable = bool(triggers) or result.action != "allow" or not counted
     if remarkable or explain:
-        reasons.append(_verdict(score, thresholds, degraded, family, subfamily))
-    if not counted and family is not None:
-        reasons.append(f"The policy does not count {plain(family)} as a threat: allowed.")
+        reasons.append(_verdict(result, thresholds))
+    if not counted and result.family is not None:
+        reasons.append(f"The policy does not count {plain(result.family)} as a threat: allowed.")
     if triggers:
         reasons.extend(_trigger_reasons(triggers, descriptions, explain))
     if similar and remarkable and similar[0].cosine >= _CLOSE_COSINE:
@@ -95,33 +89,30 @@ def write_reasons(
             f"Resembles known attacks of {plain(nearest.family)}: {nearest.label} "
             f"(cosine {nearest.cosine:.2f})."
         )
-    if window is not None and windows > 1 and remarkable:
+    if result.window is not None and result.windows > 1 and remarkable:
         reasons.append(
-            f"The most suspicious passage is at characters {window[0]} to {window[1]} "
-            f"(one of {windows} windows)."
+            f"The most suspicious passage is at characters {result.window[0]} to "
+            f"{result.window[1]} (one of {result.windows} windows)."
         )
-    if uncertain and not degraded and isfinite(score):
-        reasons.append(_doubt(score, thresholds, rule_score, forest_probability))
+    if result.uncertain and result.status == "ok":
+        reasons.append(_doubt(result.score, thresholds, rule_score, forest_probability))
     if explain:
-        reasons.extend(
-            _details(
-                degraded, rule_score, forest_probability, novelty, similar, window_scores,
-                family_scores, thresholds,
+        if degraded:
+            reasons.append(
+                f"Rule thresholds: block {thresholds.rule_block:.3g}, warn "
+                f"{thresholds.rule_warn:.3g}."
             )
-        )  # fmt: skip
+        else:
+            reasons.extend(_details(result, thresholds, rule_score, forest_probability))
     return tuple(reasons)
 
 
-def _verdict(
-    score: float,
-    thresholds: Thresholds,
-    degraded: bool,
-    family: str | None,
-    subfamily: str | None,
-) -> str:
-    kind = "Rule score" if degraded else "Attack score"
-    block = thresholds.rule_block if degraded else thresholds.block
-    warn = thresholds.rule_warn if degraded else thresholds.warn
+def _verdict(result: ScanResult, thresholds: Thresholds) -> str:
+    score, family, subfamily = result.score, result.family, result.subfamily
+    if result.status == "degraded":
+        kind, block, warn = "Rule score", thresholds.rule_block, thresholds.rule_warn
+    else:
+        kind, block, warn = "Attack score", thresholds.block, thresholds.warn
     if score >= block:
         side = f"reaches the block threshold {block:.3g}"
     elif score >= warn:
@@ -168,37 +159,24 @@ def _doubt(
 
 
 def _details(
-    degraded: bool,
-    rule_score: float,
-    forest_probability: float,
-    novelty: float,
-    similar: Sequence[Similar],
-    window_scores: Sequence[float],
-    family_scores: dict[str, float],
-    thresholds: Thresholds,
+    result: ScanResult, thresholds: Thresholds, rule_score: float, forest_probability: float
 ) -> list[str]:
-    reasons = []
-    if degraded:
-        reasons.append(
-            f"Rule thresholds: block {thresholds.rule_block:.3g}, warn {thresholds.rule_warn:.3g}."
-        )
-        return reasons
-    reasons.append(
+    reasons = [
         f"Evidence: forest probability {forest_probability:.3f}, rule score {rule_score:.3f}; "
         f"thresholds: block {thresholds.block:.3g}, warn {thresholds.warn:.3g}."
-    )
-    if family_scores:
-        ranked = sorted(family_scores.items(), key=lambda item: -item[1])[:3]
+    ]
+    if result.family_scores:
+        ranked = sorted(result.family_scores.items(), key=lambda item: -item[1])[:3]
         listed = ", ".join(f"{plain(name)} {value:.2f}" for name, value in ranked)
         reasons.append(f"If it is an attack, its family is: {listed}.")
-    for nearest in similar:
+    for nearest in result.similar:
         reasons.append(
             f"Known attacks nearby: {nearest.label} ({plain(nearest.subfamily)}, cosine "
             f"{nearest.cosine:.2f})."
         )
-    unlike = "unlike any known text" if novelty > _NOVEL else "similar to known texts"
-    reasons.append(f"Novelty {novelty:.2f}: {unlike}.")
-    if len(window_scores) > 1:
-        listed = ", ".join(f"{value:.2f}" for value in window_scores)
+    unlike = "unlike any known text" if result.novelty > _NOVEL else "similar to known texts"
+    reasons.append(f"Novelty {result.novelty:.2f}: {unlike}.")
+    if len(result.window_scores) > 1:
+        listed = ", ".join(f"{value:.2f}" for value in result.window_scores)
         reasons.append(f"Scores of the windows, in reading order: {listed}.")
     return reasons

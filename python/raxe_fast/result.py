@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from math import isfinite
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-__all__ = ["Action", "ScanResult", "Similar", "Status", "Trigger"]
+__all__ = ["Action", "Pending", "ScanResult", "Similar", "Status", "Trigger", "pending_result"]
 
 Action = Literal["allow", "warn", "block"]
 Status = Literal["ok", "partial", "degraded", "error"]
@@ -37,9 +37,26 @@ class Similar:
     cosine: float
 
 
+class Pending(Protocol):
+    """What can still be said of a result, worked out when it is asked for."""
+
+    def reasons(self, result: ScanResult) -> tuple[str, ...]: ...
+
+    def triggers(self, result: ScanResult) -> tuple[Trigger, ...]: ...
+
+    def similar(self, result: ScanResult) -> tuple[Similar, ...]: ...
+
+
+class _Deferred:
+    __slots__ = ("_pending",)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ScanResult:
+class ScanResult(_Deferred):
     """The verdict on one text.
+
+    A scanner's results work out ``reasons``, ``triggers`` and ``similar`` when they are first
+    looked at: most never are, and a scan of a short text takes less time than their words.
 
     Attributes:
         is_threat: whether the policy blocks the text.
@@ -94,10 +111,35 @@ class ScanResult:
     model_id: str = ""
     error: str | None = None
 
+    if not TYPE_CHECKING:  # it would make every attribute look known
+
+        def __getattr__(self, name: str) -> Any:
+            # Only asked for slots that are not set. Threads may race to set equal values.
+            if name not in _LATE:
+                raise AttributeError(f"ScanResult has no attribute {name!r}")
+            value = getattr(self._pending, name)(self)
+            object.__setattr__(self, name, value)
+            return value
+
     def to_dict(self) -> dict[str, Any]:
         """The result as JSON-safe values: tuples become lists, non-finite numbers ``None``."""
         data: dict[str, Any] = _json_safe(asdict(self))
         return data
+
+
+_LATE = ("reasons", "triggers", "similar")
+_SETTERS = tuple(
+    ScanResult.__dict__[item.name].__set__ for item in fields(ScanResult) if item.name not in _LATE
+)
+
+
+def pending_result(pending: Pending, *values: object) -> ScanResult:
+    """A result whose late fields come from ``pending``; ``values`` are all others, in order."""
+    result = object.__new__(ScanResult)
+    object.__setattr__(result, "_pending", pending)
+    for setter, value in zip(_SETTERS, values, strict=True):
+        setter(result, value)
+    return result
 
 
 def _json_safe(value: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from raxe_fast.policy import Policy, Thresholds, action_for
 from raxe_fast.reasons import is_uncertain, write_reasons
-from raxe_fast.result import Action, ScanResult, Similar, Trigger
+from raxe_fast.result import ScanResult, Similar, Trigger, pending_result
 
 if TYPE_CHECKING:
     from raxe_fast import _core
@@ -96,10 +96,10 @@ class VerdictMaker:
             family: [i for i, (_, of) in enumerate(manifest.subfamilies) if of == family]
             for family in manifest.families
         }
-        self._triggers = model.triggers
-        self._descriptions = {item.name: item.description for item in model.triggers}
+        self.triggers = model.triggers
+        self.descriptions = {item.name: item.description for item in model.triggers}
         clusters = model.clusters
-        self._clusters = list(
+        self.clusters = list(
             zip(clusters.labels, clusters.families, clusters.subfamilies, strict=True)
         )
 
@@ -147,155 +147,135 @@ class VerdictMaker:
         warning threshold, or ``explain`` is set."""
         scored_ns = perf_counter_ns()
         policy, thresholds, _ = plan
-        characters = len(text)
         if not scored.finite:
             reading.fail("the encoder gave NaN or infinity")
         spans = reading.spans
         degraded = reading.error is not None and not spans
-        rule_score = scored.rule_score
-        matches = scored.matches
-        if degraded:
-            score, block, warn = rule_score, thresholds.rule_block, thresholds.rule_warn
-        else:
-            score, block, warn = scored.score, thresholds.block, thresholds.warn
-        action = action_for(score, block, warn)
-
-        if action == "allow" and not matches and reading.complete and not explain and not degraded:
-            return self._harmless(scored, reading, block, warn, characters, scored_ns)
-
-        family: str | None = None
-        subfamily: str | None = None
         family_scores: dict[str, float] = {}
-        similar: tuple[Similar, ...] = ()
         window: tuple[int, int] | None = None
         window_scores: tuple[float, ...] = ()
-        if not degraded:
+        novelty = 1.0
+        if degraded:
+            score, block, warn = scored.rule_score, thresholds.rule_block, thresholds.rule_warn
+        else:
+            score, block, warn = scored.score, thresholds.block, thresholds.warn
             window_scores = _in_order(scored.window_scores, reading.order)
-            values = scored.family
-            if values:
-                family_scores = dict(zip(self._families, values, strict=True))
-            if scored.window >= 0:
-                similar = tuple(
-                    Similar(*self._clusters[cluster], round(cosine, 4))
-                    for cluster, cosine in scored.nearest
-                )
+            if spans:
                 window = spans[scored.window]
+                novelty = scored.novelty
+                values = scored.family
+                if values:
+                    family_scores = dict(zip(self._families, values, strict=True))
+
+        action = action_for(score, block, warn)
+        complete = reading.complete
+        family: str | None = None
+        subfamily: str | None = None
+        counted = True
         if action != "allow":
-            if family_scores:
-                family = max(family_scores, key=family_scores.__getitem__)
-                subfamily = self._subfamily(family, scored.subfamily)
-            elif matches:
-                best = max((self._triggers[match[0]] for match in matches), key=_weight)
-                family, subfamily = best.family, best.subfamily
-        counted = policy.counts(family)
-        if not counted:
-            action = "allow"
-        complete = reading.complete and not degraded
+            family, subfamily = self._family(scored, family_scores)
+            counted = policy.counts(family)
+            if not counted:
+                action = "allow"
         if not complete and action == "allow" and policy.on_partial == "warn":
             action = "warn"
-        triggers = tuple([self._trigger(*match) for match in matches])
-        uncertain = not complete or is_uncertain(
-            score, rule_score, scored.forest_probability, block, warn
-        )
-        if degraded:
-            reading.notes.insert(
-                0,
-                f"Degraded: {reading.error}; the verdict rests on the trigger phrases alone.",
-            )
-        reasons = write_reasons(
-            action=action,
-            score=score,
-            thresholds=thresholds,
-            degraded=degraded,
-            family=family,
-            subfamily=subfamily,
-            counted=counted,
-            notes=reading.notes,
-            triggers=triggers,
-            descriptions=self._descriptions,
-            similar=similar,
-            window=window,
-            windows=len(spans),
-            uncertain=uncertain and complete,
-            rule_score=rule_score,
-            forest_probability=scored.forest_probability,
-            novelty=scored.novelty,
-            window_scores=window_scores,
-            family_scores=family_scores,
-            explain=explain,
-        )
-        return ScanResult(
-            is_threat=action == "block",
-            action=action,
-            score=score,
-            family=family,
-            subfamily=subfamily,
-            family_scores=family_scores,
-            uncertain=uncertain,
-            reasons=reasons,
-            triggers=triggers,
-            similar=similar,
-            novelty=1.0 if degraded else scored.novelty,
-            status="degraded" if degraded else "ok" if complete else "partial",
-            tokens=reading.tokens,
-            windows=len(spans),
-            window=window,
-            window_scores=window_scores,
-            characters=characters,
-            scanned_chars=reading.characters,
-            timings=_finish(reading, scored.times, scored_ns),
-            model_id=self._model_id,
-            error=reading.error,
+        return pending_result(
+            _Pending(self, scored, reading, plan, degraded, counted, explain),
+            action == "block",
+            action,
+            score,
+            family,
+            subfamily,
+            family_scores,
+            not complete
+            or is_uncertain(score, scored.rule_score, scored.forest_probability, block, warn),
+            novelty,
+            "degraded" if degraded else "ok" if complete else "partial",
+            reading.tokens,
+            len(spans),
+            window,
+            window_scores,
+            len(text),
+            reading.characters,
+            _finish(reading, scored.times, scored_ns),
+            self._model_id,
+            reading.error,
         )
 
-    def _harmless(
-        self,
-        scored: _core.TextScore,
-        reading: Reading,
-        block: float,
-        warn: float,
-        characters: int,
-        scored_ns: int,
-    ) -> ScanResult:
-        """The common case, without a trace of an attack: no words are made."""
-        score = scored.score
-        windows = _in_order(scored.window_scores, reading.order)
-        worst = scored.window
-        action: Action = "allow"
-        return ScanResult(
-            is_threat=False,
-            action=action,
-            score=score,
-            uncertain=is_uncertain(score, 0.0, scored.forest_probability, block, warn),
-            family_scores=(
-                dict(zip(self._families, values, strict=True)) if (values := scored.family) else {}
-            ),
-            similar=tuple(
-                [
-                    Similar(*self._clusters[cluster], round(cosine, 4))
-                    for cluster, cosine in scored.nearest
-                ]
-            ),
-            novelty=scored.novelty,
-            tokens=reading.tokens,
-            windows=len(windows),
-            window=reading.spans[worst] if worst >= 0 else None,
-            window_scores=windows,
-            characters=characters,
-            scanned_chars=reading.characters,
-            timings=_finish(reading, scored.times, scored_ns),
-            model_id=self._model_id,
-        )
-
-    def _trigger(self, index: int, begin: int, end: int) -> Trigger:
-        info = self._triggers[index]
-        return Trigger(info.name, info.family, info.severity, begin, end)
+    def _family(
+        self, scored: _core.TextScore, family_scores: dict[str, float]
+    ) -> tuple[str | None, str | None]:
+        """The likeliest family and its likeliest subfamily; without forests the gravest
+        trigger's."""
+        if family_scores:
+            family = max(family_scores, key=family_scores.__getitem__)
+            return family, self._subfamily(family, scored.subfamily)
+        matches = scored.matches
+        if not matches:
+            return None, None
+        gravest = max((self.triggers[match[0]] for match in matches), key=_weight)
+        return gravest.family, gravest.subfamily
 
     def _subfamily(self, family: str, scores: Sequence[float]) -> str | None:
         candidates = self._of_family[family]
         if not candidates or not scores:
             return None
         return self._subfamilies[max(candidates, key=scores.__getitem__)][0]
+
+
+class _Pending:
+    """The parts of a result that are made when they are looked at. Holds nothing of the text."""
+
+    __slots__ = ("_counted", "_degraded", "_explain", "_maker", "_plan", "_reading", "_scored")
+
+    def __init__(
+        self,
+        maker: VerdictMaker,
+        scored: _core.TextScore,
+        reading: Reading,
+        plan: Plan,
+        degraded: bool,
+        counted: bool,
+        explain: bool,
+    ) -> None:
+        self._maker = maker
+        self._scored = scored
+        self._reading = reading
+        self._plan = plan
+        self._degraded = degraded
+        self._counted = counted
+        self._explain = explain
+
+    def triggers(self, result: ScanResult) -> tuple[Trigger, ...]:
+        known = self._maker.triggers
+        return tuple(
+            Trigger(known[i].name, known[i].family, known[i].severity, begin, end)
+            for i, begin, end in self._scored.matches
+        )
+
+    def similar(self, result: ScanResult) -> tuple[Similar, ...]:
+        if self._degraded or result.window is None:
+            return ()
+        clusters = self._maker.clusters
+        return tuple(
+            Similar(*clusters[cluster], round(cosine, 4))
+            for cluster, cosine in self._scored.nearest
+        )
+
+    def reasons(self, result: ScanResult) -> tuple[str, ...]:
+        notes = self._reading.notes
+        if self._degraded:
+            notes = [f"Degraded: {result.error}; the verdict rests on the trigger phrases alone."]
+        return write_reasons(
+            result,
+            thresholds=self._plan.thresholds,
+            notes=notes,
+            descriptions=self._maker.descriptions,
+            counted=self._counted,
+            rule_score=self._scored.rule_score,
+            forest_probability=self._scored.forest_probability,
+            explain=self._explain,
+        )
 
 
 def _weight(info: TriggerInfo) -> float:

@@ -58,15 +58,15 @@ class Renderer:
         """The last line, after many texts."""
         counts = self._counts
         self._console.print(
-            f"{sum(counts.values()):,} texts in {seconds:.1f} s: "
-            f"{counts['block']:,} threats, {counts['warn']:,} warnings, "
+            f"{_count(sum(counts.values()), 'text')} in {seconds:.1f} s: "
+            f"{_count(counts['block'], 'threat')}, {_count(counts['warn'], 'warning')}, "
             f"{counts['allow']:,} clean" + (f", {bad:,} unreadable" if bad else ""),
             highlight=False,
         )
 
     def _line(self, item: Item, result: ScanResult) -> None:
         label, style = _VERDICT[result.action]
-        row = Text(no_wrap=True, overflow="ellipsis")
+        row = Text()
         row.append(f" {label:<7} ", style)
         row.append(f" {result.score:.3f} ")
         if result.status != "ok":
@@ -74,7 +74,10 @@ class Renderer:
         row.append(f"{plain(result.family or '-'):<24} ", "bold" if result.is_threat else "dim")
         row.append(f"{printable(item.where)}  ", "dim")
         row.append(printable(item.text[:_EXCERPT].replace("\n", " ")))
-        self._console.print(row, soft_wrap=not self._console.is_terminal)
+        if self._console.is_terminal:
+            self._console.print(row, no_wrap=True, overflow="ellipsis", crop=True)
+        else:
+            self._console.print(row, soft_wrap=True)
 
     def _paragraph(self, item: Item, result: ScanResult) -> None:
         print_ = self._console.print
@@ -100,7 +103,7 @@ class Renderer:
         total = result.timings.get("total", 0.0) / 1000
         print_(
             Text(
-                f"  {result.tokens} tokens, {result.windows} windows, {total:.1f} ms, "
+                f"  {result.tokens} tokens, {_count(result.windows, 'window')}, {total:.1f} ms, "
                 f"{result.model_id}",
                 "dim",
             ),
@@ -119,12 +122,16 @@ class Renderer:
                     low - begin,
                     high - begin,
                 )
-        out = Text("\n").join(Text("  | ", "dim") + line for line in quote.split("\n"))
+        out = Text("\n").join(Text.assemble(("  | ", "dim"), line) for line in quote.split("\n"))
         if begin > 0:
-            out = Text("  ... ", "dim") + Text(f"from character {begin}\n", "dim") + out
+            out = Text.assemble((f"  ... from character {begin:,}\n", "dim"), out)
         if end < len(text):
-            out += Text(f"\n  ... {len(text) - end:,} more characters", "dim")
+            out.append(f"\n  ... {len(text) - end:,} more characters", "dim")
         return out
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _passage(text: str, result: ScanResult) -> tuple[int, int]:

@@ -52,6 +52,9 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
         "--cache", type=Path, help="where embeddings are kept; a killed run resumes from here"
     )
     parser.add_argument("--limit", type=_positive, help="records per split, for a quick try")
+    parser.add_argument(
+        "--search", action="store_true", help="try variations of the binary forest on dev first"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.set_defaults(run=run)
 
@@ -100,6 +103,7 @@ def run(args: Namespace) -> int:
         window_cap=args.window_cap,
         jobs=args.jobs,
         limit=args.limit,
+        search=args.search,
         seed=args.seed,
     )
     console = Console(stderr=True)

@@ -26,7 +26,8 @@ def run(args: argparse.Namespace) -> int:
             value = f"{len(value)} forests"
         elif isinstance(value, (list, tuple)):
             value = ", ".join(value)
-        print(f"  {key}: {value}")
+        if value:
+            print(f"  {key}: {value}")
     print(f"  python: {platform.python_version()} on {platform.platform()}")
     for package in ("numpy", "onnxruntime", "tokenizers"):
         print(f"  {package}: {version(package)}")

@@ -32,6 +32,7 @@ __all__ = [
     "Heads",
     "HeadsConfig",
     "export_forest",
+    "fit_binary",
     "fit_forest",
     "fit_heads",
     "worst_windows",
@@ -52,7 +53,7 @@ class HeadSettings:
     max_features: float | str = "sqrt"
     min_samples_leaf: int = 1
     class_weight: Literal["balanced", "balanced_subsample"] | None = None
-    criterion: Literal["gini", "entropy", "log_loss"] = "gini"
+    criterion: Literal["gini", "entropy", "log_loss"] = "entropy"
     max_samples: float | None = None
 
 
@@ -146,6 +147,30 @@ def _out_of_bag(forest: RandomForestClassifier) -> Floats:
     return np.nan_to_num(votes[:, 1], nan=0.5)
 
 
+def fit_binary(
+    vectors: Vectors, owner: Ints, text_label: Ints, *, config: HeadsConfig, jobs: int = 2
+) -> tuple[RandomForestClassifier, Ints]:
+    """The binary head, and the row of each attack text's worst window, texts ascending.
+
+    (rows, H) vectors, (rows,) text number of each row, (texts,) labels 0 or 1.
+    """
+    labels = text_label[owner]
+    sizes = np.bincount(owner, minlength=len(text_label))[owner]
+    weights = np.where((labels == 1) & (config.labelling != "all"), 1.0 / sizes, 1.0)
+    forest = fit_forest(
+        vectors, labels, config.binary, classes=2, weights=weights, seed=config.seed, jobs=jobs,
+        oob=True,
+    )  # fmt: skip
+    attacks = np.unique(owner[labels == 1])
+    rows = worst_windows(_out_of_bag(forest), owner, attacks.tolist())
+    if config.labelling == "worst":
+        keep = np.sort(np.concatenate([np.flatnonzero(labels == 0), rows]))
+        forest = fit_forest(
+            vectors[keep], labels[keep], config.binary, classes=2, seed=config.seed, jobs=jobs
+        )
+    return forest, rows
+
+
 def fit_heads(
     vectors: Vectors,
     owner: Ints,
@@ -164,20 +189,8 @@ def fit_heads(
     text_subfamily: (texts,) class numbers, -1 for harmless texts. Attack texts without a window
     take no part.
     """
-    labels = text_label[owner]
-    sizes = np.bincount(owner, minlength=len(text_label))[owner]
-    weights = np.where((labels == 1) & (config.labelling != "all"), 1.0 / sizes, 1.0)
-    binary = fit_forest(
-        vectors, labels, config.binary, classes=2, weights=weights, seed=config.seed, jobs=jobs,
-        oob=True,
-    )
-    attacks = np.unique(owner[labels == 1])
-    rows = worst_windows(_out_of_bag(binary), owner, attacks.tolist())
-    if config.labelling == "worst":
-        keep = np.sort(np.concatenate([np.flatnonzero(labels == 0), rows]))
-        binary = fit_forest(
-            vectors[keep], labels[keep], config.binary, classes=2, seed=config.seed, jobs=jobs
-        )
+    binary, rows = fit_binary(vectors, owner, text_label, config=config, jobs=jobs)
+    attacks = owner[rows]
     worst = vectors[rows]
     family = fit_forest(
         worst, text_family[attacks], config.family, classes=families, seed=config.seed + 1,

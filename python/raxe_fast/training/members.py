@@ -19,7 +19,7 @@ from raxe_fast.training.heads import Heads
 from raxe_fast.training.metrics import Floats, Ints
 from raxe_fast.training.package import SELF_TEST_TEXTS, save_selftest
 from raxe_fast.training.parity import head_parity
-from raxe_fast.training.train_data import Labels, Split
+from raxe_fast.training.train_data import Labels, Split, worst_by_text
 from raxe_fast.training.trigger_weights import fired_counts, fit_weights
 from raxe_fast.treelite_reader import read_treelite
 
@@ -55,10 +55,8 @@ def fit_triggers(train: Split) -> tuple[dict[str, Any], _core.TriggerSet]:
 
 def worst_probability(heads: Heads, split: Split) -> Floats:
     """(texts,) highest P(attack) over the windows of each text; 0 for a text without windows."""
-    worst = np.zeros(len(split.records))
     probability = np.asarray(heads.binary.predict_proba(split.embedded.vectors))[:, 1]
-    np.maximum.at(worst, split.embedded.owner, probability)
-    return worst
+    return worst_by_text(probability, split)
 
 
 def _first_windows(embedded: Embedded, texts: Ints) -> Ints:

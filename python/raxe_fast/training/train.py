@@ -29,6 +29,7 @@ from raxe_fast.training.members import (
 )
 from raxe_fast.training.package import pack, write_json, write_manifest
 from raxe_fast.training.report import build_report
+from raxe_fast.training.search import candidates, search_binary
 from raxe_fast.training.thresholds import dev_curve, fit_thresholds
 from raxe_fast.training.train_data import Labels, prepare_encoder, read_split
 
@@ -44,6 +45,7 @@ class TrainOptions:
 
     window_cap: windows of one training text that are embedded (dev and test: all of them).
     limit: records read from each split, for a quick try.
+    search: try variations of the binary head on dev and take the best; `heads` is the base.
     """
 
     heads: HeadsConfig = field(default_factory=HeadsConfig)
@@ -53,6 +55,7 @@ class TrainOptions:
     limit: int | None = None
     attack_clusters: int = 80
     benign_clusters: int = 40
+    search: bool = False
     seed: int = 1
 
 
@@ -76,6 +79,8 @@ def train(
     Raises CorpusError, ModelError, EncoderError; ValueError for a corpus without both classes.
     """
     options = options or TrainOptions()
+    config = options.heads
+    searched: list[dict[str, Any]] = []
     target = Path(output)
     model_id = model_id or target.name
     work = Path(cache) if cache is not None else target.parent / f".{target.name}.cache"
@@ -97,6 +102,11 @@ def train(
 
     learn, dev = splits["train"], splits["dev"]
     labels = Labels.of(learn.records)
+    if options.search:
+        tried = candidates(config)
+        best, searched = search_binary(learn, dev, tried, options.jobs)
+        config = tried[best]
+        clock.done("search")
     heads = fit_heads(
         learn.embedded.vectors,
         learn.embedded.owner,
@@ -104,7 +114,7 @@ def train(
         *labels.numbers(learn.records),
         families=len(labels.families),
         subfamilies=len(labels.subfamilies),
-        config=options.heads,
+        config=config,
         jobs=options.jobs,
     )
     clock.done("heads")
@@ -168,8 +178,9 @@ def train(
         "windows": len(learn.embedded.owner),
         "windows_left_out": int(learn.embedded.windows.sum()) - len(learn.embedded.owner),
         "window_cap": options.window_cap,
-        "labelling": options.heads.labelling,
-        "heads": options.heads.to_dict(),
+        "labelling": config.labelling,
+        "heads": config.to_dict(),
+        "search": searched,
         "triggers": len(compiled["triggers"]),
         "clusters": clusters,
         "calibration": {**calibration.log, **calibration.to_dict()},

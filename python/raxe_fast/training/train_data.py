@@ -11,9 +11,9 @@ import numpy as np
 from raxe_fast.errors import CorpusError
 from raxe_fast.training.corpus import Corpus, Record, find_split, read_corpus
 from raxe_fast.training.embed import Embedded, EncoderFiles, embed_texts
-from raxe_fast.training.metrics import Ints
+from raxe_fast.training.metrics import Floats, Ints
 
-__all__ = ["Labels", "Split", "prepare_encoder", "read_split"]
+__all__ = ["Labels", "Split", "prepare_encoder", "read_split", "worst_by_text"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,3 +87,10 @@ def read_split(
     corpus = read_corpus(find_split(directory, name), limit=limit)
     embedded = embed_texts(corpus.texts, files, cache, cap=cap, jobs=jobs, title=f"embed {name}")
     return Split(corpus, embedded)
+
+
+def worst_by_text(probability: Floats, split: Split) -> Floats:
+    """(texts,) highest of the (windows,) values of each text; 0 for a text without windows."""
+    worst = np.zeros(len(split.records))
+    np.maximum.at(worst, split.embedded.owner, probability)
+    return worst
