@@ -144,8 +144,12 @@ class PackedForest final : public Forest {
   std::size_t n_trees() const noexcept override { return n_trees_; }
   std::string_view kind() const noexcept override { return "packed"; }
 
-  void predict(const float* features, double* out) const noexcept override {
+  void prefetch() const noexcept override {
     for (const std::uint32_t root : root_) __builtin_prefetch(lines_.data() + root / kLineNodes);
+  }
+
+  void predict(const float* features, double* out) const noexcept override {
+    prefetch();
     std::fill_n(out, n_outputs_, 0.0);
     std::uint32_t row[kChunk];
     for (std::size_t first = 0; first < n_trees_; first += kChunk) {

@@ -115,7 +115,17 @@ void Scorer::score(const WindowBlock* blocks, std::size_t n_blocks,
   scratch.embedding.resize(hidden);
   float* const embedding = scratch.embedding.data();
 
+  // After an encoder call the model's tables are in no near cache. What is sure to be needed is
+  // asked for first, and arrives while the first window, which the encoder has just written,
+  // is pooled.
+  parts_.triggers->prefetch();
+  parts_.binary->prefetch();
   Stopwatch watch;
+  if (n_windows > 0) {
+    const Window window = window_at(blocks, 0, hidden);
+    mean_pool_l2(window.tokens, window.length, hidden, window.mask, embedding);
+    watch.lap(out[window_text[0]].times.pooling);
+  }
   for (std::size_t t = 0; t < n_texts; ++t) {
     TextScore& text = out[t];
     parts_.triggers->match(texts[t], scratch.triggers, text.matches);
@@ -147,6 +157,8 @@ void Scorer::score(const WindowBlock* blocks, std::size_t n_blocks,
     }
     if (all_details || text.score >= parts_.detail_threshold) {
       text.family.resize(parts_.family->n_outputs());
+      parts_.family->prefetch();
+      parts_.subfamily->prefetch();
       parts_.family->predict(embedding, text.family.data());
       text.subfamily.resize(parts_.subfamily->n_outputs());
       parts_.subfamily->predict(embedding, text.subfamily.data());
@@ -162,7 +174,7 @@ void Scorer::score(const WindowBlock* blocks, std::size_t n_blocks,
       TextScore& text = out[window_text[flat]];
       const auto index = static_cast<std::int32_t>(text.window_scores.size());
       const Window window = window_in(blocks[b], row, hidden);
-      mean_pool_l2(window.tokens, window.length, hidden, window.mask, embedding);
+      if (flat != 0) mean_pool_l2(window.tokens, window.length, hidden, window.mask, embedding);
       const bool finite = all_finite(scratch.embedding);
       watch.lap(text.times.pooling);
 

@@ -3,201 +3,143 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <limits>
 #include <stdexcept>
 #include <tuple>
-#include <utility>
 
 #include "raxe_fast/normalize.hpp"
-#include "triggers_impl.hpp"
+#include "triggers_scratch.hpp"
 
 namespace raxe_fast {
 namespace {
 
-// The latest match of a phrase up to some element: where its word stands and where it began. Later
-// words can only do better, so one is enough; it counts only if written in this pass.
-struct Progress {
-  std::uint32_t pass = 0;
-  std::uint32_t begin = 0;
-  std::uint64_t word = 0;
-};
+// ASCII: the normalised character, plus kWordBit for letters, digits and the underscore.
+constexpr std::uint8_t kWordBit = 128;
 
-// The matches of one trigger in one text with the smallest (end, begin), ascending.
-struct Kept {
-  std::uint32_t text = 0;  // pass number of the first pass over the text
-  std::uint32_t count = 0;
-  std::array<std::pair<std::uint32_t, std::uint32_t>, kMaxMatchesPerTrigger> spans{};
-};
-
-constexpr std::array<bool, 128> make_ascii_word() {
-  std::array<bool, 128> word{};
-  for (std::size_t c = 0; c < 128; ++c) {
-    const std::size_t lower = c | 0x20;
-    word[c] = (lower >= 'a' && lower <= 'z') || (c >= '0' && c <= '9') || c == '_';
+constexpr std::array<std::uint8_t, 128> make_ascii() {
+  std::array<std::uint8_t, 128> map{};
+  for (std::uint8_t c = 0; c < 128; ++c) {
+    const bool upper = c >= 'A' && c <= 'Z';
+    const std::uint8_t lower = upper ? c | 0x20 : c;
+    const bool word = (lower >= 'a' && lower <= 'z') || (c >= '0' && c <= '9') || c == '_';
+    map[c] = c < 0x20 || c == 0x7F ? ' ' : static_cast<std::uint8_t>(lower | (word ? kWordBit : 0));
   }
-  return word;
+  return map;
 }
 
-constexpr std::array<bool, 128> kAsciiWord = make_ascii_word();
+alignas(64) constexpr std::array<std::uint8_t, 128> kAscii = make_ascii();
 
 }  // namespace
-
-struct TriggerScratch::State {
-  std::uint64_t owner = 0;             // id of the set the rest is sized for
-  std::uint32_t pass = 0;              // stamp of the latest reading
-  std::uint32_t first_pass = 0;        // over the current text
-  std::vector<Progress> progress;      // by element
-  std::vector<Kept> kept;              // by trigger
-  std::vector<std::uint32_t> touched;  // triggers with matches in this text
-  std::vector<std::uint32_t> origins;  // of the last characters; as long as the longest literal
-  std::vector<std::uint32_t> counted;  // by trigger, for rule_score
-
-  // Ready for the next text. The first stamp of its passes will be pass + 1.
-  void prepare(const CompiledTriggers& compiled) {
-    // Stamps of earlier passes must never look current, not even after 2^32 passes.
-    if (owner != compiled.id || pass > std::numeric_limits<std::uint32_t>::max() - 4) {
-      owner = 0;  // should an allocation below fail, the next call starts over
-      progress.assign(compiled.elements.size(), {});
-      kept.assign(compiled.weights.size(), {});
-      counted.assign(compiled.weights.size(), 0);
-      origins.assign(std::bit_ceil(std::max<std::size_t>(compiled.longest_literal, 1)), 0);
-      touched.reserve(compiled.weights.size());
-      pass = 0;
-      owner = compiled.id;
-    }
-    touched.clear();
-    first_pass = pass + 1;
-  }
-
-  void keep(std::uint32_t trigger, std::uint32_t begin, std::uint32_t end) {
-    Kept& entry = kept[trigger];
-    if (entry.text != first_pass) {
-      entry.text = first_pass;
-      entry.count = 0;
-      touched.push_back(trigger);
-    }
-    const std::pair span{end, begin};
-    if (entry.count == kMaxMatchesPerTrigger && span >= entry.spans[entry.count - 1]) {
-      return;
-    }
-    const auto first = entry.spans.begin();
-    const auto last = first + entry.count;
-    const auto at = std::lower_bound(first, last, span);
-    if (at != last && *at == span) {
-      return;
-    }
-    entry.count += entry.count < kMaxMatchesPerTrigger ? 1 : 0;
-    std::move_backward(at, first + entry.count - 1, first + entry.count);
-    *at = span;
-  }
-
-  void end_word(const CompiledTriggers& set, Range answer, std::uint64_t word,
-                std::uint32_t begin, std::uint32_t end);
-  void end_literal(const CompiledTriggers& set, Automaton::State state, std::size_t fed,
-                   std::uint32_t end);
-
-  // One reading of the text; true if it holds ignorable characters.
-  bool read(const CompiledTriggers& set, TextView text, Ignorables mode);
-  template <bool kLiterals, class Unit>
-  bool read(const CompiledTriggers& set, const Unit* text, std::size_t length, Ignorables mode);
-};
 
 TriggerScratch::TriggerScratch() : state_(std::make_unique<State>()) {}
 TriggerScratch::~TriggerScratch() = default;
 TriggerScratch::TriggerScratch(TriggerScratch&&) noexcept = default;
 TriggerScratch& TriggerScratch::operator=(TriggerScratch&&) noexcept = default;
 
-// Word number `word` (from 1), begun and ended at these places of the original, matches `answer`.
-[[gnu::noinline]] void TriggerScratch::State::end_word(const CompiledTriggers& set, Range answer,
-                                                       std::uint64_t word, std::uint32_t begin,
-                                                       std::uint32_t end) {
-  for (std::uint32_t i = answer.begin; i < answer.end; ++i) {
-    const std::uint32_t index = set.matched[i];
-    const CompiledElement& element = set.elements[index];
-    std::uint32_t from = begin;
-    if (element.parent != kNoElement) {
-      const Progress& before = progress[element.parent];
-      if (before.pass != pass || word - before.word - 1 > element.max_gap) {
-        continue;
-      }
-      from = before.begin;
-    }
-    progress[index] = {pass, from, word};
-    for (std::uint32_t f = element.fires_begin; f < element.fires_end; ++f) {
-      keep(set.fires[f], from, end);
-    }
-  }
-}
-
-[[gnu::noinline]] void TriggerScratch::State::end_literal(const CompiledTriggers& set,
-                                                          Automaton::State state, std::size_t fed,
-                                                          std::uint32_t end) {
-  for (; state != 0; state = set.output_link[state]) {
-    const Range own = set.own_output[state];
-    for (std::uint32_t i = own.begin; i < own.end; ++i) {
-      const CompiledLiteral& literal = set.literal[i];
-      keep(literal.trigger, origins[(fed - literal.length) & (origins.size() - 1)], end);
-    }
-  }
-}
-
 template <bool kLiterals, class Unit>
 bool TriggerScratch::State::read(const CompiledTriggers& set, const Unit* text, std::size_t length,
                                  Ignorables mode) {
-  ++pass;
+  begin_pass(set);
   bool ignorables = false;
-  const Automaton::State start = set.words.root();
-  Automaton::State word = start;  // never `start` again within a word
-  Automaton::State literal = 0;
+
+  // The current word. Characters beyond the longest pattern count, but need no spelling.
+  const std::size_t longest = set.words.longest();
+  const std::size_t longest_prefix = set.words.longest_prefix();
+  std::size_t letters = 0;
+  std::uint64_t hash = kEmptyWord;
   std::uint32_t begin = 0, end = 0;
   std::uint64_t words = 0;
-  std::size_t fed = 0;
-  std::uint32_t* const ring = origins.data();
-  const std::size_t mask = origins.size() - 1;
+  // The words that wait, and room taken by them and by the current one.
+  std::size_t waiting = 0;
+  std::uint32_t n_probes = 0, first_probe = 0, spelled = 0, first_spelled = 0;
 
-  const auto close_word = [&]() {
-    if (word != start) {
-      ++words;
-      const std::uint32_t answer = set.answer_of[word];
-      if (answer != 0) {
-        end_word(set, set.answers[answer], words, begin, end);
+  std::size_t fed = 0;  // characters seen by the literals
+  std::uint64_t grams = 0;
+  bool awake = false;
+  LiteralAutomaton::State literal = 0;
+  Recent* const ring = recent.data();
+  const std::size_t mask = recent.size() - 1;
+
+  const auto add_probe = [&](bool prefix) {
+    const std::uint64_t key = WordTable::key(hash, prefix);
+    set.words.prefetch(key);
+    probes[n_probes++] = {key, spelled - first_spelled, 0, prefix, false};
+  };
+  const auto flush = [&]() {
+    look_up(set, waiting);
+    waiting = 0;
+    n_probes = first_probe = spelled = first_spelled = 0;
+  };
+  const auto feed_letter = [&](char32_t c, std::uint32_t at) {
+    begin = letters == 0 ? at : begin;
+    end = at + 1;
+    if (++letters <= longest) {
+      hash = hash_letter(hash, c);
+      spelled += static_cast<std::uint32_t>(spell(c, spelling.data() + spelled));
+      if (letters <= longest_prefix && set.words.may_be_prefix(hash)) {
+        add_probe(true);
       }
-      word = start;
     }
   };
-  const auto after_literal_step = [&](std::uint32_t at) {
-    ring[fed++ & mask] = at;
-    if (set.has_output[literal] != 0) [[unlikely]] {
-      end_literal(set, literal, fed, at + 1);
+  const auto close_word = [&]() {
+    if (letters == 0) {
+      return;
     }
+    ++words;
+    if (letters <= longest) {
+      add_probe(false);
+    }
+    if (n_probes != first_probe) {
+      pending[waiting++] = {words, begin, end, first_spelled, n_probes};
+      first_probe = n_probes;
+      first_spelled = spelled;
+      if (waiting == kBatch || n_probes >= kBatchProbes || spelled >= kBatchSpelling) {
+        flush();
+      }
+    } else {
+      spelled = first_spelled;
+    }
+    letters = 0;
+    hash = kEmptyWord;
   };
-  const auto feed_ascii = [&](char32_t c, std::uint32_t at) {
+  const auto feed_literals = [&](char32_t c, std::uint32_t at) {
     if constexpr (kLiterals) {
-      literal = set.literals.step_ascii(literal, c);
-      after_literal_step(at);
+      ring[fed++ & mask] = {at, c};
+      grams = LiteralAutomaton::remember(grams, c);
+      if (awake) [[unlikely]] {
+        literal = set.literals.step(literal, c);
+      } else if (set.literals.may_begin(grams)) [[unlikely]] {
+        literal = 0;
+        for (std::size_t k = std::min(fed, LiteralAutomaton::kGram); k > 0; --k) {
+          literal = set.literals.step(literal, ring[(fed - k) & mask].c);
+        }
+      } else {
+        return;
+      }
+      awake = set.literals.deep(literal);
+      if (set.literals.reports(literal)) {
+        end_literal(set, literal, fed, at + 1);
+      }
     }
-    if (kAsciiWord[c]) {
-      begin = word == start ? at : begin;
-      end = at + 1;
-      word = set.words.step_ascii(word, c);
+  };
+  const auto feed_ascii = [&](char32_t raw, std::uint32_t at) {
+    const std::uint8_t folded = kAscii[raw];
+    const char32_t c = folded & 127U;
+    feed_literals(c, at);
+    if (folded >= kWordBit) {
+      feed_letter(c, at);
     } else {
       close_word();
     }
   };
   const auto feed_other = [&](char32_t c, std::uint32_t at) {
-    if constexpr (kLiterals) {
-      literal = set.literals.step(literal, c);
-      after_literal_step(at);
-    }
+    feed_literals(c, at);
     const CharClass kind = char_class(c);
     if (kind != CharClass::word) {
       close_word();
     }
     if (kind != CharClass::separator) {
-      begin = word == start ? at : begin;
-      end = at + 1;
-      word = set.words.step(word, c);
+      feed_letter(c, at);
     }
     if (kind == CharClass::unspaced) {
       close_word();
@@ -232,6 +174,7 @@ bool TriggerScratch::State::read(const CompiledTriggers& set, const Unit* text, 
     }
   }
   close_word();
+  flush();
   return ignorables;
 }
 
@@ -258,6 +201,11 @@ TriggerSet& TriggerSet::operator=(TriggerSet&&) noexcept = default;
 
 std::size_t TriggerSet::size() const noexcept { return impl_->weights.size(); }
 
+void TriggerSet::prefetch() const noexcept {
+  impl_->literals.prefetch();
+  impl_->words.prefetch();
+}
+
 void TriggerSet::match(TextView text, TriggerScratch& scratch,
                        std::vector<TriggerMatch>& out) const {
   if (text.length >= std::numeric_limits<std::uint32_t>::max()) {
@@ -270,7 +218,7 @@ void TriggerSet::match(TextView text, TriggerScratch& scratch,
   }
   const auto first = static_cast<std::ptrdiff_t>(out.size());
   for (const std::uint32_t trigger : state.touched) {
-    const Kept& kept = state.kept[trigger];
+    const TriggerScratch::State::Kept& kept = state.kept[trigger];
     for (std::uint32_t i = 0; i < kept.count; ++i) {
       out.push_back({trigger, kept.spans[i].second, kept.spans[i].first});
     }

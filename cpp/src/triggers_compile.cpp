@@ -15,7 +15,7 @@
 namespace raxe_fast {
 namespace {
 
-using State = Automaton::State;
+using State = LiteralAutomaton::State;
 using Strings = std::vector<std::u32string>;
 
 [[noreturn]] void fail(std::size_t trigger, const char* what) {
@@ -57,9 +57,10 @@ std::uint32_t index32(std::size_t value) { return static_cast<std::uint32_t>(val
 
 struct TrieNode {
   std::map<char32_t, std::uint32_t> edges;
-  std::vector<std::uint32_t> exact, prefix;  // elements, or literals in `exact`
-  std::uint32_t parent = 0;
+  std::vector<std::uint32_t> literals;  // triggers
+  std::uint32_t parent = 0, depth = 0;
   char32_t last = 0;
+  State fallback = 0;
 };
 
 // A plain trie; node 0 is the root and parents come before children.
@@ -72,9 +73,10 @@ struct Trie {
       const auto [edge, fresh] = nodes[at].edges.try_emplace(c, index32(nodes.size()));
       const std::uint32_t child = edge->second;
       if (fresh) {
-        nodes.emplace_back();
-        nodes.back().parent = at;
-        nodes.back().last = c;
+        TrieNode& node = nodes.emplace_back();
+        node.parent = at;
+        node.depth = nodes[at].depth + 1;
+        node.last = c;
       }
       at = child;
     }
@@ -91,7 +93,67 @@ struct Trie {
     }
     return order;
   }
+
+  // All nodes, each followed by its first child: the rest of a literal lies in a few cache lines.
+  [[nodiscard]] std::vector<std::uint32_t> depth_first() const {
+    std::vector<std::uint32_t> order, stack{0};
+    while (!stack.empty()) {
+      const std::uint32_t at = stack.back();
+      stack.pop_back();
+      order.push_back(at);
+      for (auto edge = nodes[at].edges.rbegin(); edge != nodes[at].edges.rend(); ++edge) {
+        stack.push_back(edge->second);
+      }
+    }
+    return order;
+  }
 };
+
+struct Element {
+  std::uint32_t parent = 0, max_gap = 0;
+  Strings words, prefixes;
+  std::vector<std::uint32_t> fires;  // triggers
+};
+
+// Elements, equal beginnings shared, in the order of CompiledTriggers: `roots` first.
+std::vector<Element> merge_phrases(const std::vector<TriggerSpec>& specs, std::size_t& roots) {
+  constexpr std::uint32_t kNone = 0xFFFFFFFF;
+  using Key = std::tuple<std::uint32_t, std::uint32_t, Strings, Strings>;
+  std::map<Key, std::uint32_t> known;
+  std::vector<Element> found;
+  std::vector<std::vector<std::uint32_t>> children;
+  std::vector<std::uint32_t> order;
+  for (std::size_t t = 0; t < specs.size(); ++t) {
+    for (const std::vector<PhraseElement>& phrase : specs[t].phrases) {
+      std::uint32_t at = kNone;
+      for (const PhraseElement& element : phrase) {
+        // The gap before the first element has no meaning and counts as 0.
+        const std::uint32_t gap = at == kNone ? 0 : element.max_gap;
+        Key key{at, gap, sorted_unique(element.words), sorted_unique(element.prefixes)};
+        const auto [entry, fresh] = known.try_emplace(std::move(key), index32(found.size()));
+        if (fresh) {
+          (at == kNone ? order : children[at]).push_back(entry->second);
+          found.push_back({at, gap, std::get<2>(entry->first), std::get<3>(entry->first), {}});
+          children.emplace_back();
+        }
+        at = entry->second;
+      }
+      if (found[at].fires.empty() || found[at].fires.back() != t) {
+        found[at].fires.push_back(index32(t));
+      }
+    }
+  }
+  roots = order.size();
+  std::vector<Element> sorted;
+  for (std::uint32_t i = 0; i < order.size(); ++i) {
+    sorted.push_back(std::move(found[order[i]]));
+    for (const std::uint32_t child : children[order[i]]) {
+      found[child].parent = i;
+      order.push_back(child);
+    }
+  }
+  return sorted;
+}
 
 }  // namespace
 
@@ -126,132 +188,114 @@ CompiledTriggers::CompiledTriggers(const std::vector<TriggerSpec>& specs) {
 
 void CompiledTriggers::compile_literals(const std::vector<TriggerSpec>& specs) {
   Trie trie;
+  Strings all;
   for (std::size_t t = 0; t < specs.size(); ++t) {
     for (const std::u32string& pattern : sorted_unique(specs[t].literals)) {
-      trie.insert(pattern).exact.push_back(index32(t));
-      longest_literal = std::max(longest_literal, pattern.size());
+      trie.insert(pattern).literals.push_back(index32(t));
+      all.push_back(pattern);
     }
   }
-  const std::vector<std::uint32_t> order = trie.breadth_first();
+  std::size_t shortest = 0;
+  if (!all.empty()) {
+    const auto by_size = [](const auto& a, const auto& b) { return a.size() < b.size(); };
+    const auto [least, most] = std::ranges::minmax_element(all, by_size);
+    shortest = least->size();
+    longest_literal = most->size();
+  }
+
+  std::vector<std::uint32_t> linked(trie.nodes.size());  // by trie node, as `fallback`
+  for (const std::uint32_t at : trie.breadth_first()) {
+    TrieNode& node = trie.nodes[at];
+    // The longest proper suffix that is a prefix of some literal: nearer the root, so complete.
+    std::uint32_t suffix = node.parent;
+    while (suffix != 0 && node.fallback == 0) {
+      suffix = trie.nodes[suffix].fallback;
+      const auto edge = trie.nodes[suffix].edges.find(node.last);
+      node.fallback = edge == trie.nodes[suffix].edges.end() ? 0 : edge->second;
+    }
+    linked[at] = trie.nodes[node.fallback].literals.empty() ? linked[node.fallback] : node.fallback;
+  }
+
+  const std::vector<std::uint32_t> order = trie.depth_first();
   std::vector<State> state_of(order.size());
-  std::vector<std::uint32_t> depth(order.size());
   for (std::size_t i = 0; i < order.size(); ++i) {
     state_of[order[i]] = index32(i);
   }
-  std::vector<Automaton::Node> nodes(order.size());
-  own_output.resize(order.size());
-  output_link.resize(order.size());
-  has_output.resize(order.size());
+  std::vector<LiteralAutomaton::Node> nodes(order.size());
   for (std::size_t i = 0; i < order.size(); ++i) {
     const TrieNode& node = trie.nodes[order[i]];
     for (const auto& [c, child] : node.edges) {
       nodes[i].edges.emplace(c, state_of[child]);
     }
-    own_output[i].begin = index32(literal.size());
-    if (i > 0) {
-      const State parent = state_of[node.parent];
-      depth[i] = depth[parent] + 1;
-      // The longest proper suffix that is a prefix of some literal: nearer the root, so complete.
-      State suffix = parent;
-      State target = 0;
-      while (suffix != 0 && target == 0) {
-        suffix = nodes[suffix].fallback;
-        const auto edge = nodes[suffix].edges.find(node.last);
-        target = edge == nodes[suffix].edges.end() ? 0 : edge->second;
-      }
-      nodes[i].fallback = target;
-      output_link[i] = own_output[target].begin != own_output[target].end ? target
-                                                                         : output_link[target];
-      for (const std::uint32_t trigger : node.exact) {
-        literal.push_back({trigger, depth[i]});
-      }
+    nodes[i].fallback = state_of[node.fallback];
+    nodes[i].depth = node.depth;
+    output_link.push_back(state_of[linked[order[i]]]);
+    nodes[i].reports = !node.literals.empty() || output_link.back() != 0;
+    const std::uint32_t begin = index32(literal.size());
+    for (const std::uint32_t trigger : node.literals) {
+      literal.push_back({trigger, node.depth});
     }
-    own_output[i].end = index32(literal.size());
-    has_output[i] = !node.exact.empty() || output_link[i] != 0;
+    own_output.push_back({begin, index32(literal.size())});
   }
-  literals = Automaton(nodes, 0);
+  literals = LiteralAutomaton(nodes, all, shortest);
 }
 
 void CompiledTriggers::compile_phrases(const std::vector<TriggerSpec>& specs) {
-  // Share equal beginnings. The gap before the first element has no meaning and counts as 0.
-  using Key = std::tuple<std::uint32_t, std::uint32_t, Strings, Strings>;
-  std::map<Key, std::uint32_t> known;
-  std::vector<std::vector<std::uint32_t>> ends;
-  Trie trie;
-  for (std::size_t t = 0; t < specs.size(); ++t) {
-    for (const std::vector<PhraseElement>& phrase : specs[t].phrases) {
-      std::uint32_t parent = kNoElement;
-      for (const PhraseElement& element : phrase) {
-        const std::uint32_t gap = parent == kNoElement ? 0 : element.max_gap;
-        Key key{parent, gap, sorted_unique(element.words), sorted_unique(element.prefixes)};
-        const auto [entry, fresh] = known.try_emplace(std::move(key), index32(elements.size()));
-        if (fresh) {
-          for (const std::u32string& word : std::get<2>(entry->first)) {
-            trie.insert(word).exact.push_back(entry->second);
-          }
-          for (const std::u32string& prefix : std::get<3>(entry->first)) {
-            trie.insert(prefix).prefix.push_back(entry->second);
-          }
-          elements.push_back({parent, gap, 0, 0});
-          ends.emplace_back();
-        }
-        parent = entry->second;
-      }
-      if (ends[parent].empty() || ends[parent].back() != t) {
-        ends[parent].push_back(index32(t));
-      }
+  const std::vector<Element> all = merge_phrases(specs, roots);
+  elements = all.size();
+  if (elements >= kFires) {
+    throw std::invalid_argument("triggers: too many phrases");
+  }
+  std::map<std::u32string, std::vector<std::uint32_t>> exact, prefixes;
+  std::size_t child = roots;
+  for (std::uint32_t e = 0; e < elements; ++e) {
+    const Element& element = all[e];
+    const std::uint32_t entry = e | (element.fires.empty() ? 0 : kFires);
+    for (const std::u32string& word : element.words) {
+      exact[word].push_back(entry);
     }
+    for (const std::u32string& prefix : element.prefixes) {
+      prefixes[prefix].push_back(entry);
+    }
+    child_begin.push_back(index32(child));
+    while (child < elements && all[child].parent == e) {
+      ++child;
+    }
+    steps.push_back({element.parent, element.max_gap});
+    fires_begin.push_back(index32(fires.size()));
+    fires.insert(fires.end(), element.fires.begin(), element.fires.end());
   }
-  for (std::size_t e = 0; e < elements.size(); ++e) {
-    elements[e].fires_begin = index32(fires.size());
-    fires.insert(fires.end(), ends[e].begin(), ends[e].end());
-    elements[e].fires_end = index32(fires.size());
-  }
+  child_begin.push_back(index32(child));
+  fires_begin.push_back(index32(fires.size()));
 
-  // States: sinks first (0: no pattern goes on this way; one more for each prefix, which once read
-  // holds whatever follows), then the trie. A node falls back to the sink of its longest prefix.
-  const std::vector<std::uint32_t> order = trie.breadth_first();
-  std::vector<State> state_of(order.size()), sink_of(order.size());
-  std::vector<std::vector<std::uint32_t>> inherited{{}};  // by sink: elements of its prefixes
-  for (const std::uint32_t at : order) {
-    const TrieNode& node = trie.nodes[at];
-    sink_of[at] = at == 0 ? 0 : sink_of[node.parent];
-    if (!node.prefix.empty()) {
-      std::vector<std::uint32_t> all = inherited[sink_of[at]];
-      all.insert(all.end(), node.prefix.begin(), node.prefix.end());
-      sink_of[at] = index32(inherited.size());
-      inherited.push_back(std::move(all));
+  // What a word matches: its own elements and those of every prefix of it. A prefix includes the
+  // shorter ones, so that the longest says it all.
+  std::vector<WordTable::Word> table;
+  const auto add = [&](const std::u32string& text, bool prefix) {
+    std::vector<std::uint32_t> entries;
+    const auto take = [&](const auto& from, const std::u32string& key) {
+      const auto found = from.find(key);
+      if (found != from.end()) {
+        entries.insert(entries.end(), found->second.begin(), found->second.end());
+      }
+    };
+    if (!prefix) {
+      take(exact, text);
     }
-  }
-  const std::size_t sinks = inherited.size();
-  const auto add_answer = [this](std::vector<std::uint32_t> list) {
-    std::ranges::sort(list, std::greater{});
-    list.erase(std::ranges::unique(list).begin(), list.end());
-    const std::uint32_t begin = index32(matched.size());
-    matched.insert(matched.end(), list.begin(), list.end());
-    answers.push_back({begin, index32(matched.size())});
-    return index32(answers.size() - 1);
+    for (std::size_t n = 1; n <= text.size(); ++n) {
+      take(prefixes, text.substr(0, n));
+    }
+    std::ranges::sort(entries, std::greater{}, [](std::uint32_t entry) { return entry & ~kFires; });
+    entries.erase(std::ranges::unique(entries).begin(), entries.end());
+    table.push_back({text, prefix, std::move(entries)});
   };
-  std::vector<Automaton::Node> nodes(sinks);
-  for (std::size_t sink = 0; sink < sinks; ++sink) {
-    nodes[sink].fallback = index32(sink);
-    answer_of.push_back(add_answer(inherited[sink]));
+  for (const auto& [word, found] : exact) {
+    add(word, false);
   }
-  for (std::size_t i = 0; i < order.size(); ++i) {
-    state_of[order[i]] = index32(sinks + i);
+  for (const auto& [prefix, found] : prefixes) {
+    add(prefix, true);
   }
-  for (const std::uint32_t at : order) {
-    const TrieNode& node = trie.nodes[at];
-    Automaton::Node& out = nodes.emplace_back();
-    out.fallback = sink_of[at];
-    for (const auto& [c, child] : node.edges) {
-      out.edges.emplace(c, state_of[child]);
-    }
-    std::vector<std::uint32_t> all = inherited[sink_of[at]];
-    all.insert(all.end(), node.exact.begin(), node.exact.end());
-    answer_of.push_back(node.exact.empty() ? answer_of[sink_of[at]] : add_answer(std::move(all)));
-  }
-  words = Automaton(nodes, index32(sinks));
+  words = WordTable(table);
 }
 
 }  // namespace raxe_fast

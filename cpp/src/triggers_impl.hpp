@@ -6,27 +6,27 @@
 #include <vector>
 
 #include "raxe_fast/triggers.hpp"
-#include "triggers_automaton.hpp"
+#include "triggers_literals.hpp"
+#include "triggers_words.hpp"
 
 namespace raxe_fast {
 
-inline constexpr std::uint32_t kNoElement = 0xFFFFFFFF;
+// In the entries of a word: the element also ends a phrase.
+inline constexpr std::uint32_t kFires = std::uint32_t{1} << 31;
 
-// Phrases form a forest: those that begin with equal elements share them, so that a word common to
-// many phrases is worked out once. A parent's index is smaller than its children's.
-struct CompiledElement {
-  std::uint32_t parent = kNoElement;
+struct Range {
+  std::uint32_t begin = 0, end = 0;
+};
+
+// How an element that is not the first follows the one before it.
+struct CompiledStep {
+  std::uint32_t parent = 0;
   std::uint32_t max_gap = 0;
-  std::uint32_t fires_begin = 0, fires_end = 0;  // in CompiledTriggers::fires
 };
 
 struct CompiledLiteral {
   std::uint32_t trigger = 0;
   std::uint32_t length = 0;
-};
-
-struct Range {
-  std::uint32_t begin = 0, end = 0;
 };
 
 struct CompiledTriggers {
@@ -35,18 +35,22 @@ struct CompiledTriggers {
   std::uint64_t id;  // unique in the process: tells a scratch whose state it holds
   std::vector<double> weights;
 
-  // Words: each state of the automaton is an answer, the elements that the word read so far
-  // matches, in descending order (so that an element is worked out before its parent changes).
-  Automaton words;
-  std::vector<std::uint32_t> answer_of;  // by state; index into answers
-  std::vector<Range> answers;            // [0] is empty; ranges of `matched`
-  std::vector<std::uint32_t> matched;    // element indices
-  std::vector<CompiledElement> elements;
-  std::vector<std::uint32_t> fires;  // triggers whose phrase ends with an element
+  // Phrases form a forest: those that begin with equal elements share them, so that a word common
+  // to many phrases is worked out once. Elements stand in order of depth, so a parent's index is
+  // smaller than its children's, which are neighbours. Each array is its own: a match touches few.
+  //
+  // The entries of a word are the elements that it matches, in descending order (so that
+  // an element is worked out before its parent changes).
+  WordTable words;
+  std::size_t elements = 0;
+  std::size_t roots = 0;                   // elements [0, roots) begin a phrase
+  std::vector<std::uint32_t> child_begin;  // by element, and the end: its children
+  std::vector<CompiledStep> steps;         // by element
+  std::vector<std::uint32_t> fires_begin;  // by element, and the end; in fires
+  std::vector<std::uint32_t> fires;        // triggers whose phrase ends with an element
 
   // Literals: the ones that end in a state, then those of output_link, and so on up to state 0.
-  Automaton literals;
-  std::vector<std::uint8_t> has_output;    // by state: own or linked
+  LiteralAutomaton literals;
   std::vector<Range> own_output;           // by state; ranges of `literal`
   std::vector<std::uint32_t> output_link;  // by state; 0 ends the chain
   std::vector<CompiledLiteral> literal;

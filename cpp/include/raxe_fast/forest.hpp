@@ -25,6 +25,9 @@ class Forest {
   // features: n_features() finite float32 (checked by the caller). out: n_outputs() doubles,
   // overwritten. Thread-safe; allocates nothing that grows.
   virtual void predict(const float* features, double* out) const noexcept = 0;
+  // Asks for the memory that every prediction begins with, so that it arrives while the caller does
+  // something else. Changes no result.
+  virtual void prefetch() const noexcept {}
 };
 
 // The forest as flat arrays, trees one after another. Node i of tree t stands at

@@ -93,38 +93,25 @@ TAXONOMY: Mapping[str, tuple[str, ...]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class WeightBand:
-    """Range of P(attack | trigger fired) that a severity stands for."""
-
-    low: float
-    default: float
-    high: float
-
-
-# "low" stays under 0.5 whatever was measured: alone it is evidence, never a verdict.
-SEVERITIES: Mapping[str, WeightBand] = {
-    "low": WeightBand(0.05, 0.30, 0.45),
-    "medium": WeightBand(0.55, 0.75, 0.90),
-    "high": WeightBand(0.80, 0.92, 0.97),
-    "critical": WeightBand(0.95, 0.98, 0.995),
-}
+# The weight (P(attack | trigger fired)) of a trigger for which none was measured.
+SEVERITIES: Mapping[str, float] = {"low": 0.30, "medium": 0.75, "high": 0.92, "critical": 0.98}
+# "low" stays below 0.5 whatever was measured: alone it is evidence, never a verdict.
+MAX_LOW_WEIGHT = 0.45
 
 # A phrase made of one of these alone says nothing about intent.
-_COMMON_WORDS = frozenset(
-    """
-    a about above access act admin all an and answer any api are as ask assistant attack be begin
-    bomb bypass can case code command context could data decode delete disable disregard do does
-    drop email encode everything exec execute fake file follow for forget from get give hack have
-    help hidden how i ignore important in information inject injection instruction instructions is
-    it jailbreak key kill language list make malware me mode model my new not note now of on only
-    or output override password please pretend previous print prompt query read remove repeat
-    request respond reveal role root rule rules run safe safety script secret security send shell
-    show skip source step stop string summarize system table task tell test text that the then this
-    to token tool translate update url use user virus what when who why with without word write you
-    your
-    """.split()
+_COMMON_TEXT = (
+    "a about above access act admin all an and answer any api are as ask assistant attack be "
+    "begin bomb bypass can case code command context could data decode delete disable "
+    "disregard do does drop email encode everything exec execute fake file follow for forget "
+    "from get give hack have help hidden how i ignore important in information inject "
+    "injection instruction instructions is it jailbreak key kill language list make malware "
+    "me mode model my new not note now of on only or output override password please pretend "
+    "previous print prompt query read remove repeat request respond reveal role root rule "
+    "rules run safe safety script secret security send shell show skip source step stop "
+    "string summarize system table task tell test text that the then this to token tool "
+    "translate update url use user virus what when who why with without word write you your "
 )
+_COMMON_WORDS = frozenset(_COMMON_TEXT.split())
 
 Normaliser = Callable[[str], str]
 
@@ -181,9 +168,10 @@ class TriggerSource:
     lines: tuple[str, ...] = ()
 
     def line_of(self, trigger: Trigger, pattern: str) -> int | None:
-        """Line of `pattern` inside `trigger`, or the trigger's own line."""
+        """Line of `pattern` (its first, if it spans several), or else the trigger's own line."""
         if trigger.line is None:
             return None
+        pattern = pattern.strip().split("\n")[0].strip()
         for number in range(trigger.line, len(self.lines)):
             text = self.lines[number]
             if text.strip() == "[[trigger]]":
@@ -201,15 +189,20 @@ def core_normalise(text: str) -> str:
 
 
 _UNSPACED_NAMES = (
-    "CJK UNIFIED",
     "CJK COMPATIBILITY IDEOGRAPH",
-    "IDEOGRAPHIC",
+    "CJK UNIFIED",
+    "HANGZHOU NUMERAL",
+    "HENTAIGANA",
     "HIRAGANA",
+    "IDEOGRAPHIC",
     "KATAKANA",
-    "THAI",
-    "LAO",
     "KHMER",
+    "LAO",
+    "MASU MARK",
     "MYANMAR",
+    "THAI",
+    "VERTICAL IDEOGRAPHIC",
+    "VERTICAL KANA",
 )
 
 
@@ -219,7 +212,7 @@ def _char_kind(char: str) -> str:
     category = unicodedata.category(char)
     if char != "_" and category[0] not in "LN" and category != "Mc":
         return "separator"
-    if category[0] in "LM" and unicodedata.name(char, "").startswith(_UNSPACED_NAMES):
+    if category != "Nd" and unicodedata.name(char, "").startswith(_UNSPACED_NAMES):
         return "unspaced"
     return "word"
 
@@ -516,7 +509,18 @@ def _parse_entry(entry: Any, line: int | None) -> Trigger:
     for key in ("examples", "near_misses"):
         if not lists[key]:
             raise fail(f"{key!r} needs at least one text")
-    return Trigger(**{key: entry[key] for key in _TEXT_KEYS}, **lists, line=line)
+    return Trigger(
+        name=entry["name"],
+        family=entry["family"],
+        subfamily=entry["subfamily"],
+        severity=entry["severity"],
+        description=entry["description"],
+        phrases=lists["phrases"],
+        literals=lists["literals"],
+        examples=lists["examples"],
+        near_misses=lists["near_misses"],
+        line=line,
+    )
 
 
 def compile_triggers(
@@ -527,15 +531,18 @@ def compile_triggers(
     """The content of `triggers.json`, deterministic, with every pattern normalised.
 
     `weights` maps trigger names to P(attack | fired) in [0, 1); a trigger without one gets the
-    default of its severity. Raises PhraseError for a bad pattern (with the trigger and its line),
-    TriggerSourceError for a weight of an unknown trigger or out of range.
+    default of its severity, and a "low" one never more than MAX_LOW_WEIGHT. Raises PhraseError for
+    a bad pattern (with the trigger and its line), TriggerSourceError for a weight of an unknown
+    trigger or out of range.
     """
     weights = dict(weights or {})
     compiled = []
     for trigger in source.triggers:
-        weight = weights.pop(trigger.name, SEVERITIES[trigger.severity].default)
+        weight = weights.pop(trigger.name, SEVERITIES[trigger.severity])
         if not 0.0 <= weight < 1.0:
             raise TriggerSourceError(f"weight {weight!r} outside [0, 1)", trigger=trigger.name)
+        if trigger.severity == "low":
+            weight = min(weight, MAX_LOW_WEIGHT)
         phrases, literals = _compile_patterns(source, trigger, normalise)
         compiled.append(
             {
@@ -614,24 +621,3 @@ def check_examples(
                     )
                 )
     return problems
-
-
-def estimate_weights(
-    source: TriggerSource,
-    fired_attack: Mapping[str, int],
-    fired_benign: Mapping[str, int],
-    prior_texts: float = 10.0,
-) -> dict[str, float]:
-    """Weights from counts of training texts in which each trigger fired.
-
-    Precision is smoothed towards the severity's default as if `prior_texts` more texts had been
-    seen, then held inside the severity's band, so that a rare trigger keeps its rank.
-    """
-    weights = {}
-    for trigger in source.triggers:
-        band = SEVERITIES[trigger.severity]
-        attack = fired_attack.get(trigger.name, 0)
-        total = attack + fired_benign.get(trigger.name, 0)
-        smoothed = (attack + prior_texts * band.default) / (total + prior_texts)
-        weights[trigger.name] = round(min(max(smoothed, band.low), band.high), 4)
-    return weights

@@ -1,0 +1,61 @@
+#include "triggers_literals.hpp"
+
+#include <algorithm>
+
+namespace raxe_fast {
+
+LiteralAutomaton::LiteralAutomaton(const std::vector<Node>& nodes,
+                                   const std::vector<std::u32string>& literals,
+                                   std::size_t shortest) {
+  const std::size_t short_gram = std::min(shortest, kGram);
+  // Eight bits of room for the mark that tells short grams from long ones.
+  short_shift_ = static_cast<unsigned>(64 - 8 * std::max<std::size_t>(short_gram, 1));
+  states_.clear();
+  states_.reserve(nodes.size());
+  for (const Node& node : nodes) {
+    states_.push_back({static_cast<std::uint32_t>(edges_.size()), node.fallback,
+                       static_cast<std::uint32_t>(node.edges.size()), node.depth >= short_gram,
+                       node.reports});
+    for (const auto& [c, target] : node.edges) {
+      edges_.push_back({c, target});
+    }
+  }
+  for (const std::u32string& literal : literals) {
+    const bool is_long = literal.size() >= kGram;
+    std::uint64_t recent = 0;
+    for (std::size_t i = 0; i < (is_long ? kGram : short_gram); ++i) {
+      recent = remember(recent, literal[i]);
+    }
+    const Place at = place(is_long ? recent << (64 - 8 * kGram) : recent << short_shift_ | 1);
+    filter_[at.word] |= at.bits;
+  }
+}
+
+LiteralAutomaton::State LiteralAutomaton::step(State state, char32_t c) const noexcept {
+  while (true) {
+    const Record& record = states_[state];
+    const Edge* const first = edges_.data() + record.edge_begin;
+    const Edge* const last = first + record.edges;
+    const Edge* const found = std::lower_bound(
+        first, last, c, [](const Edge& edge, char32_t value) { return edge.c < value; });
+    if (found != last && found->c == c) {
+      return found->target;
+    }
+    if (state == 0) {
+      return 0;
+    }
+    state = record.fallback;
+  }
+}
+
+void LiteralAutomaton::prefetch() const noexcept {
+  for (std::size_t i = 0; i < filter_.size(); i += 8) {
+    __builtin_prefetch(filter_.data() + i);
+  }
+}
+
+std::size_t LiteralAutomaton::bytes() const noexcept {
+  return filter_.size() * 8 + states_.size() * sizeof(Record) + edges_.size() * sizeof(Edge);
+}
+
+}  // namespace raxe_fast

@@ -1,0 +1,111 @@
+// The words and word prefixes of all phrases, as one hash table made for a cold cache.
+//
+// After an encoder call every new cache line costs a trip to memory (0.1 us and more), so what
+// counts is the number of lines touched one after another. A trie costs one for nearly each letter;
+// here a word costs two: its bucket and its record. Both can be asked for before they are
+// needed, so the lines of many words arrive together. A record holds the spelling too: no answer
+// rests on a hash.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace raxe_fast {
+
+// Spelling of a word: ASCII as it is, any other code point as kWideChar and its four bytes.
+inline constexpr std::size_t kMaxSpelling = 5;  // bytes per code point
+
+inline std::size_t spell(char32_t c, std::uint8_t* out) noexcept {
+  if (c < 128) {
+    out[0] = static_cast<std::uint8_t>(c);
+    return 1;
+  }
+  out[0] = 0xFF;
+  for (std::size_t i = 0; i < 4; ++i) {
+    out[i + 1] = static_cast<std::uint8_t>(c >> (8 * i));
+  }
+  return kMaxSpelling;
+}
+
+// Hash of a word, letter by letter; the upper bits are the good ones.
+inline constexpr std::uint64_t kEmptyWord = 0xCBF29CE484222325;
+
+constexpr std::uint64_t hash_letter(std::uint64_t hash, char32_t c) noexcept {
+  return (hash ^ c) * 0x9E3779B97F4A7C15;
+}
+
+class WordTable {
+ public:
+  struct Word {
+    std::u32string text;
+    bool prefix = false;                 // stands for every word that starts with it
+    std::vector<std::uint32_t> entries;  // what find() gives
+  };
+
+  WordTable() = default;
+  // (text, prefix) must be unique.
+  explicit WordTable(const std::vector<Word>& words);
+
+  // Code points of the longest word or prefix; what lies beyond needs no spelling.
+  [[nodiscard]] std::size_t longest() const noexcept { return longest_; }
+  [[nodiscard]] std::size_t longest_prefix() const noexcept { return longest_prefix_; }
+
+  // False: no prefix has this hash. One word in some 40 letters passes for nothing.
+  [[nodiscard]] bool may_be_prefix(std::uint64_t hash) const noexcept {
+    const std::uint64_t bit = hash >> (64 - kPrefixBits);
+    return (prefixes_[bit / 64] >> (bit % 64) & 1) != 0;
+  }
+
+  // The key under which a word or prefix with this hash is kept.
+  [[nodiscard]] static std::uint64_t key(std::uint64_t hash, bool prefix) noexcept {
+    const std::uint64_t mixed = (hash ^ hash >> 32 ^ (prefix ? 0x5555 : 0)) * 0xD6E8FEB86659FD93;
+    return mixed ^ mixed >> 32;
+  }
+
+  // The three steps of a search. The first two ask for the memory that the next one needs.
+  void prefetch(std::uint64_t key) const noexcept { __builtin_prefetch(&buckets_[home(key)]); }
+  // First bucket that may hold the key; false: none does.
+  [[nodiscard]] bool locate(std::uint64_t key, std::uint32_t& bucket) const noexcept {
+    for (std::size_t at = home(key); buckets_[at].record != 0; at = (at + 1) & mask_) {
+      if (buckets_[at].tag == tag(key)) {
+        const std::uint32_t* const record = records_.data() + buckets_[at].record;
+        __builtin_prefetch(record);
+        __builtin_prefetch(record + 16);
+        bucket = static_cast<std::uint32_t>(at);
+        return true;
+      }
+    }
+    return false;
+  }
+  // Whether a word or prefix of that spelling is there, and its entries.
+  [[nodiscard]] bool find(std::uint64_t key, std::uint32_t bucket, const std::uint8_t* spelling,
+                          std::size_t bytes, bool prefix,
+                          std::span<const std::uint32_t>& entries) const noexcept;
+
+  void prefetch() const noexcept;  // the prefix filter: 2 KiB
+  [[nodiscard]] std::size_t bytes() const noexcept;
+
+ private:
+  struct Bucket {
+    std::uint32_t tag = 0;
+    std::uint32_t record = 0;  // 0: empty
+  };
+  static constexpr unsigned kPrefixBits = 14;
+  static constexpr std::uint32_t kIsPrefix = std::uint32_t{1} << 31;
+
+  [[nodiscard]] std::size_t home(std::uint64_t key) const noexcept { return key & mask_; }
+  static constexpr std::uint32_t tag(std::uint64_t key) noexcept {
+    return static_cast<std::uint32_t>(key >> 32);
+  }
+
+  std::size_t longest_ = 0, longest_prefix_ = 0, mask_ = 0;
+  std::vector<std::uint64_t> prefixes_ = std::vector<std::uint64_t>(1U << (kPrefixBits - 6));
+  std::vector<Bucket> buckets_ = std::vector<Bucket>(1);
+  // A record: bytes of spelling (plus kIsPrefix), number of entries, spelling, entries.
+  std::vector<std::uint32_t> records_;
+};
+
+}  // namespace raxe_fast

@@ -1,0 +1,90 @@
+"""Group-wise folds: texts of one group never stand on both sides of a split.
+
+Heads and calibration are fitted on the fold the encoder was never tuned on; an encoder's
+embeddings of its own training texts separate better than those of any text it will meet.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from raxe_fast.errors import ModelFormatError
+from raxe_fast.training.corpus import Record
+
+__all__ = ["FINETUNE_INFO", "Holdout", "fold_of", "group_key"]
+
+FINETUNE_INFO = "finetune.json"
+_HASHES = ("sha256", "md5")
+
+
+def group_key(record: Record) -> str:
+    """What keeps a record together with its relatives; a record without group stands alone."""
+    return record.group or record.text
+
+
+def fold_of(group: str, folds: int, hash_name: str = "sha256") -> int:
+    """Fold of a group, 0 to ``folds - 1``: its digest as a number, modulo ``folds``.
+
+    Raises ValueError for fewer than 2 folds or a hash that is neither sha256 nor md5.
+    """
+    if folds < 2:
+        raise ValueError(f"there must be at least 2 folds, not {folds}")
+    if hash_name not in _HASHES:
+        raise ValueError(f"hash must be one of {', '.join(_HASHES)}, not {hash_name!r}")
+    data = group.encode("utf-8", "surrogatepass")
+    return int(hashlib.new(hash_name, data, usedforsecurity=False).hexdigest(), 16) % folds
+
+
+@dataclass(frozen=True, slots=True)
+class Holdout:
+    """The fold an encoder has not seen; ``fold`` None means that it has seen all.
+
+    Raises ValueError for a fold that does not exist.
+    """
+
+    fold: int | None
+    folds: int
+    hash_name: str = "sha256"
+
+    def __post_init__(self) -> None:
+        if self.fold is None:
+            return
+        fold_of("", self.folds, self.hash_name)
+        if not 0 <= self.fold < self.folds:
+            raise ValueError(f"hold-out fold must be from 0 to {self.folds - 1}, not {self.fold}")
+
+    def contains(self, record: Record) -> bool:
+        """Whether the encoder has not seen this record."""
+        if self.fold is None:
+            return False
+        return fold_of(group_key(record), self.folds, self.hash_name) == self.fold
+
+    def split(self, records: Iterable[Record]) -> tuple[list[Record], list[Record]]:
+        """(seen, held out), each in order."""
+        seen: list[Record] = []
+        held: list[Record] = []
+        for record in records:
+            (held if self.contains(record) else seen).append(record)
+        return seen, held
+
+    def to_dict(self) -> dict[str, object]:
+        return asdict(self)
+
+    @classmethod
+    def read(cls, encoder_dir: Path | str) -> Holdout:
+        """The hold-out of a fine-tuned encoder, from its finetune.json.
+
+        Raises ModelFormatError where the file is missing or says nothing about it.
+        """
+        path = Path(encoder_dir)
+        try:
+            value = json.loads((path / FINETUNE_INFO).read_text(encoding="utf-8"))["holdout"]
+            return cls(**value)
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise ModelFormatError(
+                f"names no hold-out fold: {error}", path=path, member=FINETUNE_INFO
+            ) from error
