@@ -44,7 +44,7 @@ def main() -> int:
     recorded = json.loads(reports[0].read_text(encoding="utf-8"))["dev"]["overall"]
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "report.json"
-        command = [sys.executable, "-m", "raxe_fast.cli", "evaluate", "--corpus", str(dev)]
+        command = [sys.executable, "-m", "raxe_fast", "evaluate", "--corpus", str(dev)]
         command += ["--sample", str(SAMPLE), "--seed", "7", "--output", str(output), "--quiet"]
         subprocess.run(command, check=True)
         report = json.loads(output.read_text(encoding="utf-8"))

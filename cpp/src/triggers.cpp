@@ -109,10 +109,8 @@ bool TriggerScratch::State::read(const CompiledTriggers& set, const Unit* text, 
       if (awake) [[unlikely]] {
         literal = set.literals.step(literal, c);
       } else if (set.literals.may_begin(grams)) [[unlikely]] {
-        literal = 0;
-        for (std::size_t k = std::min(fed, LiteralAutomaton::kGram); k > 0; --k) {
-          literal = set.literals.step(literal, ring[(fed - k) & mask].c);
-        }
+        literal =
+            set.literals.wake(grams, fed, [&](std::size_t k) { return ring[(fed - k) & mask].c; });
       } else {
         return;
       }
@@ -204,6 +202,9 @@ std::size_t TriggerSet::size() const noexcept { return impl_->weights.size(); }
 void TriggerSet::prefetch() const noexcept {
   impl_->literals.prefetch();
   impl_->words.prefetch();
+  for (std::size_t i = 0; i < impl_->roots; i += 16) {
+    __builtin_prefetch(impl_->child_begin.data() + i);
+  }
 }
 
 void TriggerSet::match(TextView text, TriggerScratch& scratch,

@@ -1,8 +1,6 @@
 // Checks trigger specs and turns them into automata.
 #include <algorithm>
 #include <atomic>
-#include <functional>
-#include <iterator>
 #include <map>
 #include <stdexcept>
 #include <string>
@@ -155,6 +153,46 @@ std::vector<Element> merge_phrases(const std::vector<TriggerSpec>& specs, std::s
   return sorted;
 }
 
+// What a word matches: its own elements and those of every prefix of it. A prefix includes the
+// shorter ones, so that the longest says it all.
+WordTable make_words(const std::vector<Element>& elements) {
+  using Lists = std::map<std::u32string, std::vector<std::uint32_t>>;
+  Lists exact, prefixes;
+  for (std::uint32_t e = 0; e < elements.size(); ++e) {
+    for (const std::u32string& word : elements[e].words) {
+      exact[word].push_back(e);
+    }
+    for (const std::u32string& prefix : elements[e].prefixes) {
+      prefixes[prefix].push_back(e);
+    }
+  }
+  std::vector<WordTable::Word> table;
+  const auto add = [&](const std::u32string& text, bool prefix) {
+    std::vector<std::uint32_t> entries;
+    const auto take = [&](const Lists& from, const std::u32string& key) {
+      if (const auto list = from.find(key); list != from.end()) {
+        entries.insert(entries.end(), list->second.begin(), list->second.end());
+      }
+    };
+    if (!prefix) {
+      take(exact, text);
+    }
+    for (std::size_t n = 1; n <= text.size(); ++n) {
+      take(prefixes, text.substr(0, n));
+    }
+    std::ranges::sort(entries);
+    entries.erase(std::ranges::unique(entries).begin(), entries.end());
+    table.push_back({text, prefix, std::move(entries)});
+  };
+  for (const auto& item : exact) {
+    add(item.first, false);
+  }
+  for (const auto& item : prefixes) {
+    add(item.first, true);
+  }
+  return WordTable(table);
+}
+
 }  // namespace
 
 CompiledTriggers::CompiledTriggers(const std::vector<TriggerSpec>& specs) {
@@ -242,60 +280,20 @@ void CompiledTriggers::compile_literals(const std::vector<TriggerSpec>& specs) {
 
 void CompiledTriggers::compile_phrases(const std::vector<TriggerSpec>& specs) {
   const std::vector<Element> all = merge_phrases(specs, roots);
+  words = make_words(all);
   elements = all.size();
-  if (elements >= kFires) {
-    throw std::invalid_argument("triggers: too many phrases");
-  }
-  std::map<std::u32string, std::vector<std::uint32_t>> exact, prefixes;
   std::size_t child = roots;
   for (std::uint32_t e = 0; e < elements; ++e) {
-    const Element& element = all[e];
-    const std::uint32_t entry = e | (element.fires.empty() ? 0 : kFires);
-    for (const std::u32string& word : element.words) {
-      exact[word].push_back(entry);
-    }
-    for (const std::u32string& prefix : element.prefixes) {
-      prefixes[prefix].push_back(entry);
-    }
     child_begin.push_back(index32(child));
     while (child < elements && all[child].parent == e) {
       ++child;
     }
-    steps.push_back({element.parent, element.max_gap});
+    steps.push_back({all[e].parent, all[e].max_gap});
     fires_begin.push_back(index32(fires.size()));
-    fires.insert(fires.end(), element.fires.begin(), element.fires.end());
+    fires.insert(fires.end(), all[e].fires.begin(), all[e].fires.end());
   }
   child_begin.push_back(index32(child));
   fires_begin.push_back(index32(fires.size()));
-
-  // What a word matches: its own elements and those of every prefix of it. A prefix includes the
-  // shorter ones, so that the longest says it all.
-  std::vector<WordTable::Word> table;
-  const auto add = [&](const std::u32string& text, bool prefix) {
-    std::vector<std::uint32_t> entries;
-    const auto take = [&](const auto& from, const std::u32string& key) {
-      const auto found = from.find(key);
-      if (found != from.end()) {
-        entries.insert(entries.end(), found->second.begin(), found->second.end());
-      }
-    };
-    if (!prefix) {
-      take(exact, text);
-    }
-    for (std::size_t n = 1; n <= text.size(); ++n) {
-      take(prefixes, text.substr(0, n));
-    }
-    std::ranges::sort(entries, std::greater{}, [](std::uint32_t entry) { return entry & ~kFires; });
-    entries.erase(std::ranges::unique(entries).begin(), entries.end());
-    table.push_back({text, prefix, std::move(entries)});
-  };
-  for (const auto& [word, found] : exact) {
-    add(word, false);
-  }
-  for (const auto& [prefix, found] : prefixes) {
-    add(prefix, true);
-  }
-  words = WordTable(table);
 }
 
 }  // namespace raxe_fast

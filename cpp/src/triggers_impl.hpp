@@ -11,14 +11,11 @@
 
 namespace raxe_fast {
 
-// In the entries of a word: the element also ends a phrase.
-inline constexpr std::uint32_t kFires = std::uint32_t{1} << 31;
-
 struct Range {
   std::uint32_t begin = 0, end = 0;
 };
 
-// How an element that is not the first follows the one before it.
+// How an element that does not begin a phrase follows the one before it.
 struct CompiledStep {
   std::uint32_t parent = 0;
   std::uint32_t max_gap = 0;
@@ -36,12 +33,10 @@ struct CompiledTriggers {
   std::vector<double> weights;
 
   // Phrases form a forest: those that begin with equal elements share them, so that a word common
-  // to many phrases is worked out once. Elements stand in order of depth, so a parent's index is
-  // smaller than its children's, which are neighbours. Each array is its own: a match touches few.
-  //
-  // The entries of a word are the elements that it matches, in descending order (so that
-  // an element is worked out before its parent changes).
-  WordTable words;
+  // to many phrases is worked out once. Elements stand in order of depth, siblings side by side: a
+  // parent's index is smaller than its children's, and "its children are awaited" is one run of
+  // bits. What each word needs of the elements that begin a phrase takes 4 bytes an element.
+  WordTable words;  // the entries are elements
   std::size_t elements = 0;
   std::size_t roots = 0;                   // elements [0, roots) begin a phrase
   std::vector<std::uint32_t> child_begin;  // by element, and the end: its children

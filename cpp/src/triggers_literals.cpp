@@ -1,6 +1,7 @@
 #include "triggers_literals.hpp"
 
 #include <algorithm>
+#include <bit>
 
 namespace raxe_fast {
 
@@ -20,19 +21,39 @@ LiteralAutomaton::LiteralAutomaton(const std::vector<Node>& nodes,
       edges_.push_back({c, target});
     }
   }
+  for (const auto& [c, target] : nodes.front().edges) {
+    if (c < 128) {
+      from_root_[c] = target;
+    }
+  }
+  gram_mask_ = std::bit_ceil(2 * literals.size() + 1) - 1;
+  grams_.assign(gram_mask_ + 1, {});
   for (const std::u32string& literal : literals) {
     const bool is_long = literal.size() >= kGram;
     std::uint64_t recent = 0;
+    State state = 0;
     for (std::size_t i = 0; i < (is_long ? kGram : short_gram); ++i) {
       recent = remember(recent, literal[i]);
+      state = nodes[state].edges.at(literal[i]);
     }
-    const Place at = place(is_long ? recent << (64 - 8 * kGram) : recent << short_shift_ | 1);
+    const std::uint64_t gram = is_long ? recent << kLongShift : recent << short_shift_ | 1;
+    const Place at = place(gram);
     filter_[at.word] |= at.bits;
+    if (is_long && (gram & kNotAscii) == 0) {
+      std::size_t free = slot(gram);
+      while (grams_[free].state != 0 && grams_[free].gram != gram) {
+        free = (free + 1) & gram_mask_;
+      }
+      grams_[free] = {gram, state};
+    }
   }
 }
 
 LiteralAutomaton::State LiteralAutomaton::step(State state, char32_t c) const noexcept {
   while (true) {
+    if (state == 0 && c < 128) {
+      return from_root_[c];
+    }
     const Record& record = states_[state];
     const Edge* const first = edges_.data() + record.edge_begin;
     const Edge* const last = first + record.edges;
@@ -55,7 +76,7 @@ void LiteralAutomaton::prefetch() const noexcept {
 }
 
 std::size_t LiteralAutomaton::bytes() const noexcept {
-  return filter_.size() * 8 + states_.size() * sizeof(Record) + edges_.size() * sizeof(Edge);
+  return filter_.size() * 8 + states_.size() * sizeof(Record) + grams_.size() * sizeof(Gram) + edges_.size() * sizeof(Edge);
 }
 
 }  // namespace raxe_fast

@@ -2,8 +2,9 @@
 //
 // Nearly all of nearly every text is no beginning of a literal. So the automaton sleeps: while it
 // does, a character costs two tests in a 4 KiB table that says whether the last few characters may
-// begin a literal. Only then does the automaton read them again and go on, until nothing
-// that could become a match is left. Work stays linear: a hit costs kGram steps at most.
+// begin a literal. Only then does the automaton start, at the state that these characters lead to,
+// and goes on until nothing that could become a match is left. Work stays linear: to wake up costs
+// kGram steps at most.
 #pragma once
 
 #include <array>
@@ -41,7 +42,31 @@ class LiteralAutomaton {
 
   // False: no literal begins with the last characters.
   [[nodiscard]] bool may_begin(std::uint64_t recent) const noexcept {
-    return test(recent << (64 - 8 * kGram)) || test(recent << short_shift_ | 1);
+    return test(recent << kLongShift) || test(recent << short_shift_ | 1);
+  }
+
+  // The state after the last characters where may_begin() holds. read(k) is the character k places
+  // back, from 1; there are `count` at least.
+  template <class Read>
+  [[nodiscard]] State wake(std::uint64_t recent, std::size_t count, Read&& read) const noexcept {
+    // Straight to the state: one cache line instead of one or two for each step. Only ASCII is told
+    // apart by its eight bits.
+    const std::uint64_t gram = recent << kLongShift;
+    if ((gram & kNotAscii) == 0) {
+      for (std::size_t at = slot(gram); grams_[at].state != 0; at = (at + 1) & gram_mask_) {
+        if (grams_[at].gram == gram) {
+          return grams_[at].state;
+        }
+      }
+      if (!test(recent << short_shift_ | 1)) {
+        return 0;  // no literal longer than the shortest begins here
+      }
+    }
+    State state = 0;
+    for (std::size_t k = count < kGram ? count : kGram; k > 0; --k) {
+      state = step(state, read(k));
+    }
+    return state;
   }
 
   [[nodiscard]] State step(State state, char32_t c) const noexcept;
@@ -63,24 +88,38 @@ class LiteralAutomaton {
     std::uint32_t edges = 0;
     bool deep = false, reports = false;
   };
-  // A Bloom filter of two bits that share a word: one load.
+  struct Gram {
+    std::uint64_t gram = 0;
+    State state = 0;  // 0: empty
+  };
+  // A Bloom filter of three bits that share a word: one load.
   struct Place {
     std::size_t word;
     std::uint64_t bits;
   };
   static constexpr unsigned kWordBits = 9;
+  static constexpr unsigned kLongShift = 64 - 8 * kGram;
+  static constexpr std::uint64_t kNotAscii = 0x8080808080808080;
 
   static constexpr Place place(std::uint64_t gram) noexcept {
     const std::uint64_t hash = (gram ^ gram >> 29) * 0x9E3779B97F4A7C15;
-    return {hash >> (64 - kWordBits),
-            std::uint64_t{1} << (hash >> 40 & 63) | std::uint64_t{1} << (hash >> 46 & 63)};
+    return {hash >> (64 - kWordBits), std::uint64_t{1} << (hash >> 34 & 63) |
+                                          std::uint64_t{1} << (hash >> 40 & 63) |
+                                          std::uint64_t{1} << (hash >> 46 & 63)};
   }
   [[nodiscard]] bool test(std::uint64_t gram) const noexcept {
     const Place at = place(gram);
     return (filter_[at.word] & at.bits) == at.bits;
   }
 
+  [[nodiscard]] std::size_t slot(std::uint64_t gram) const noexcept {
+    return ((gram ^ gram >> 29) * 0x9E3779B97F4A7C15 >> 40) & gram_mask_;
+  }
+
   unsigned short_shift_ = 8;
+  std::size_t gram_mask_ = 0;
+  std::vector<Gram> grams_ = std::vector<Gram>(1);  // first kGram characters of literals, ASCII
+  std::array<State, 128> from_root_{};
   std::vector<std::uint64_t> filter_ = std::vector<std::uint64_t>(std::size_t{1} << kWordBits);
   std::vector<Record> states_ = std::vector<Record>(1);
   std::vector<Edge> edges_;  // by state, sorted

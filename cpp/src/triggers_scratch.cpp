@@ -5,13 +5,28 @@
 #include <limits>
 
 namespace raxe_fast {
+namespace {
+
+// Sets the bits [begin, end); not empty.
+void set_run(std::uint64_t* bits, std::size_t begin, std::size_t end) noexcept {
+  std::size_t word = begin / 64;
+  std::uint64_t from = ~std::uint64_t{0} << (begin % 64);
+  for (; word < (end - 1) / 64; ++word) {
+    bits[word] |= from;
+    from = ~std::uint64_t{0};
+  }
+  bits[word] |= from & ~std::uint64_t{0} >> (63 - (end - 1) % 64);
+}
+
+}  // namespace
 
 void TriggerScratch::State::prepare(const CompiledTriggers& set) {
   // Stamps of earlier passes must never look current, not even after 2^32 passes.
   if (owner != set.id || pass > std::numeric_limits<std::uint32_t>::max() - 4) {
     owner = 0;  // should an allocation below fail, the next call starts over
-    enabled.assign(set.elements / 64 + 1, 0);
+    awaited.assign(set.elements / 64 + 1, 0);
     progress.assign(set.elements, {});
+    reached.assign(set.elements + 1, {});
     kept.assign(set.weights.size(), {});
     counted.assign(set.weights.size(), 0);
     recent.assign(std::bit_ceil(std::max(set.longest_literal, LiteralAutomaton::kGram)), {});
@@ -28,10 +43,10 @@ void TriggerScratch::State::prepare(const CompiledTriggers& set) {
 
 void TriggerScratch::State::begin_pass(const CompiledTriggers& set) {
   ++pass;
-  std::ranges::fill(enabled, 0);
-  const auto ones = enabled.begin() + static_cast<std::ptrdiff_t>(set.roots / 64);
-  std::fill(enabled.begin(), ones, ~std::uint64_t{0});
-  *ones = (std::uint64_t{1} << (set.roots % 64)) - 1;
+  std::ranges::fill(awaited, 0);
+  if (set.roots != 0) {
+    set_run(awaited.data(), 0, set.roots);
+  }
 }
 
 void TriggerScratch::State::keep(std::uint32_t trigger, std::uint32_t begin, std::uint32_t end) {
@@ -69,7 +84,7 @@ void TriggerScratch::State::look_up(const CompiledTriggers& set, std::size_t wor
     // From the longest: all of the word, or else its longest prefix.
     for (std::size_t p = word.probes_end; p-- > first;) {
       const Probe& probe = probes[p];
-      std::span<const std::uint32_t> entries;
+      WordTable::Entries entries;
       if (probe.located && set.words.find(probe.key, probe.bucket, spelling.data() + word.spelling,
                                           probe.bytes, probe.prefix, entries)) {
         end_word(set, entries, word);
@@ -80,35 +95,46 @@ void TriggerScratch::State::look_up(const CompiledTriggers& set, std::size_t wor
   }
 }
 
-void TriggerScratch::State::end_word(const CompiledTriggers& set,
-                                     std::span<const std::uint32_t> entries,
+void TriggerScratch::State::end_word(const CompiledTriggers& set, WordTable::Entries entries,
                                      const Pending& word) {
-  for (const std::uint32_t entry : entries) {
-    const std::uint32_t index = entry & ~kFires;
-    if ((enabled[index / 64] >> (index % 64) & 1) == 0) {
-      continue;
+  // First all elements that the word may bring forward. No branch: of hundreds of entries a few
+  // count, and which cannot be guessed.
+  const std::uint64_t* const bits = awaited.data();
+  Step* const steps = reached.data();
+  std::size_t count = 0;
+  std::uint32_t upper = 0;
+  const std::uint16_t* lower = nullptr;
+  for (std::size_t n = 0; entries.next(upper, lower, n);) {
+    for (std::size_t i = 0; i < n; ++i) {
+      const std::uint32_t e = upper + lower[i];
+      steps[count] = {e, word.begin};
+      count += bits[e / 64] >> (e % 64) & 1;
     }
-    std::uint32_t from = word.begin;
-    if (index >= set.roots) {
-      const CompiledStep& step = set.steps[index];
-      const Progress& before = progress[step.parent];
-      if (word.number - before.word - 1 > step.max_gap) {
+  }
+  for (std::size_t i = count; i > 0 && steps[i - 1].element >= set.roots; --i) {
+    __builtin_prefetch(&set.steps[steps[i - 1].element]);
+    __builtin_prefetch(&set.child_begin[steps[i - 1].element]);
+    __builtin_prefetch(&set.fires_begin[steps[i - 1].element]);
+  }
+  // Then from the last: an element is worked out before the one before it changes.
+  while (count-- > 0) {
+    Step& step = steps[count];
+    const std::uint32_t e = step.element;
+    if (e >= set.roots) {
+      const Progress& before = progress[set.steps[e].parent];
+      if (word.number - before.word - 1 > set.steps[e].max_gap) {
         continue;
       }
-      from = before.begin;
+      step.begin = before.begin;
     }
-    const std::uint32_t first = set.child_begin[index];
-    const std::uint32_t last = set.child_begin[index + 1];
+    const std::uint32_t first = set.child_begin[e];
+    const std::uint32_t last = set.child_begin[e + 1];
     if (first != last) {
-      progress[index] = {word.number, from};
-      for (std::uint32_t child = first; child != last; ++child) {
-        enabled[child / 64] |= std::uint64_t{1} << (child % 64);
-      }
+      progress[e] = {word.number, step.begin};
+      set_run(awaited.data(), first, last);
     }
-    if ((entry & kFires) != 0) {
-      for (std::uint32_t f = set.fires_begin[index]; f < set.fires_begin[index + 1]; ++f) {
-        keep(set.fires[f], from, word.end);
-      }
+    for (std::uint32_t f = set.fires_begin[e]; f < set.fires_begin[e + 1]; ++f) {
+      keep(set.fires[f], step.begin, word.end);
     }
   }
 }

@@ -5,7 +5,6 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <span>
 #include <utility>
 #include <vector>
 
@@ -18,9 +17,15 @@ namespace raxe_fast {
 struct TriggerScratch::State {
   // The latest match of a phrase up to some element: where its word stands and where it began.
   // Later words can only do better, so one is enough. Written before it is ever read in a pass:
-  // `enabled` says so.
+  // `awaited` says so.
   struct Progress {
     std::uint64_t word = 0;
+    std::uint32_t begin = 0;
+  };
+
+  // An element that the current word matches, and where its phrase began.
+  struct Step {
+    std::uint32_t element = 0;
     std::uint32_t begin = 0;
   };
 
@@ -59,8 +64,9 @@ struct TriggerScratch::State {
   std::uint64_t owner = 0;               // id of the set the rest is sized for
   std::uint32_t pass = 0;                // stamp of the latest reading
   std::uint32_t first_pass = 0;          // over the current text
-  std::vector<std::uint64_t> enabled;    // a bit per element: the one before it has matched
+  std::vector<std::uint64_t> awaited;    // a bit per element: the one before it has matched
   std::vector<Progress> progress;        // by element
+  std::vector<Step> reached;             // as many as elements, and one
   std::vector<Kept> kept;                // by trigger
   std::vector<std::uint32_t> touched;    // triggers with matches in this text
   std::vector<Recent> recent;            // a ring, no shorter than the longest literal
@@ -75,8 +81,7 @@ struct TriggerScratch::State {
 
   void keep(std::uint32_t trigger, std::uint32_t begin, std::uint32_t end);
   void look_up(const CompiledTriggers& set, std::size_t words);
-  void end_word(const CompiledTriggers& set, std::span<const std::uint32_t> entries,
-                const Pending& word);
+  void end_word(const CompiledTriggers& set, WordTable::Entries entries, const Pending& word);
   // The literals that end in `state`, with the character fed as number `fed`, of origin `end` - 1.
   void end_literal(const CompiledTriggers& set, LiteralAutomaton::State state, std::size_t fed,
                    std::uint32_t end);

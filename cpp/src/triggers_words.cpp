@@ -9,7 +9,8 @@
 namespace raxe_fast {
 namespace {
 
-constexpr std::size_t kLine = 16;  // entries of records_ in a cache line
+constexpr std::size_t kHead = 4;        // units of a record before its spelling
+constexpr std::size_t kMallocHead = 8;  // units: malloc puts large blocks 16 bytes after a line
 
 }  // namespace
 
@@ -33,43 +34,59 @@ WordTable::WordTable(const std::vector<Word>& words) {
       prefixes_[bit / 64] |= std::uint64_t{1} << (bit % 64);
     }
 
-    const std::size_t units = (bytes + 3) / 4;
-    const std::size_t size = 2 + units + word.entries.size();
-    // A record that fits into a line must not lie across two. (The vector itself need not start on
-    // a line; malloc puts large blocks 16 bytes after one, so records_[12] starts one.)
-    const std::size_t at_line = (records_.size() + 4) % kLine;
+    std::vector<std::uint16_t> blocks;
+    std::size_t head = 0;
+    for (const std::uint32_t entry : word.entries) {
+      const auto upper = static_cast<std::uint16_t>(entry >> 16);
+      if (blocks.empty() || blocks[head] != upper) {
+        head = blocks.size();
+        blocks.insert(blocks.end(), {upper, 0});
+      } else {
+        ++blocks[head + 1];
+      }
+      blocks.push_back(static_cast<std::uint16_t>(entry & 0xFFFF));
+    }
+
+    const std::size_t size = kHead + (bytes + 1) / 2 + blocks.size();
+    // A record that fits into a line must not lie across two.
+    const std::size_t at_line = (records_.size() + kMallocHead) % kLine;
     if (size <= kLine && at_line + size > kLine) {
       records_.resize(records_.size() + kLine - at_line);
     }
-    if (records_.size() + size > std::numeric_limits<std::uint32_t>::max() || bytes >= kIsPrefix) {
-      throw std::invalid_argument("triggers: too many words");
+    const std::size_t begin = records_.size();
+    if (begin + size > std::numeric_limits<std::uint32_t>::max() ||
+        bytes > std::numeric_limits<std::uint16_t>::max()) {
+      throw std::invalid_argument("triggers: too many words, or one too long");
     }
     const std::uint64_t sought = key(hash, word.prefix);
     std::size_t at = home(sought);
     while (buckets_[at].record != 0) {
       at = (at + 1) & mask_;
     }
-    buckets_[at] = {tag(sought), static_cast<std::uint32_t>(records_.size())};
-    records_.push_back(static_cast<std::uint32_t>(bytes) | (word.prefix ? kIsPrefix : 0));
-    records_.push_back(static_cast<std::uint32_t>(word.entries.size()));
-    const std::size_t begin = records_.size();
-    records_.resize(begin + units);
-    std::memcpy(records_.data() + begin, spelling.data(), bytes);
-    records_.insert(records_.end(), word.entries.begin(), word.entries.end());
+    const std::size_t lines = ((begin + kMallocHead) % kLine + size - 1) / kLine;
+    buckets_[at] = {tag(sought), static_cast<std::uint16_t>(std::min<std::size_t>(lines, 255)),
+                    static_cast<std::uint32_t>(begin)};
+    const std::size_t count = blocks.size();
+    records_.insert(records_.end(),
+                    {static_cast<std::uint16_t>(bytes), static_cast<std::uint16_t>(word.prefix),
+                     static_cast<std::uint16_t>(count & 0xFFFF),
+                     static_cast<std::uint16_t>(count >> 16)});
+    records_.resize(begin + kHead + (bytes + 1) / 2);
+    std::memcpy(records_.data() + begin + kHead, spelling.data(), bytes);
+    records_.insert(records_.end(), blocks.begin(), blocks.end());
   }
 }
 
 bool WordTable::find(std::uint64_t key, std::uint32_t bucket, const std::uint8_t* spelling,
-                     std::size_t bytes, bool prefix,
-                     std::span<const std::uint32_t>& entries) const noexcept {
-  const std::uint32_t head = static_cast<std::uint32_t>(bytes) | (prefix ? kIsPrefix : 0);
+                     std::size_t bytes, bool prefix, Entries& entries) const noexcept {
   for (std::size_t at = bucket; buckets_[at].record != 0; at = (at + 1) & mask_) {
     if (buckets_[at].tag != tag(key)) {
       continue;
     }
-    const std::uint32_t* const record = records_.data() + buckets_[at].record;
-    if (record[0] == head && std::memcmp(record + 2, spelling, bytes) == 0) {
-      entries = {record + 2 + (bytes + 3) / 4, record[1]};
+    const std::uint16_t* const record = records_.data() + buckets_[at].record;
+    if (record[0] == bytes && (record[1] != 0) == prefix &&
+        std::memcmp(record + kHead, spelling, bytes) == 0) {
+      entries = {record + kHead + (bytes + 1) / 2, record[2] + (std::size_t{record[3]} << 16)};
       return true;
     }
   }
@@ -83,7 +100,7 @@ void WordTable::prefetch() const noexcept {
 }
 
 std::size_t WordTable::bytes() const noexcept {
-  return prefixes_.size() * 8 + buckets_.size() * sizeof(Bucket) + records_.size() * 4;
+  return prefixes_.size() * 8 + buckets_.size() * sizeof(Bucket) + records_.size() * 2;
 }
 
 }  // namespace raxe_fast

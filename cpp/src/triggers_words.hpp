@@ -9,7 +9,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <span>
 #include <string>
 #include <vector>
 
@@ -42,7 +41,7 @@ class WordTable {
   struct Word {
     std::u32string text;
     bool prefix = false;                 // stands for every word that starts with it
-    std::vector<std::uint32_t> entries;  // what find() gives
+    std::vector<std::uint32_t> entries;  // what find() gives; ascending
   };
 
   WordTable() = default;
@@ -59,6 +58,29 @@ class WordTable {
     return (prefixes_[bit / 64] >> (bit % 64) & 1) != 0;
   }
 
+  // The entries of a word, ascending, in blocks of equal upper halves: what is not stored needs no
+  // cache, and words have up to hundreds of entries.
+  class Entries {
+   public:
+    Entries() = default;
+    Entries(const std::uint16_t* first, std::size_t units) : at_(first), last_(first + units) {}
+    // The next block: entries upper + lower[0 .. count); false: no more.
+    bool next(std::uint32_t& upper, const std::uint16_t*& lower, std::size_t& count) noexcept {
+      if (at_ == last_) {
+        return false;
+      }
+      upper = std::uint32_t{at_[0]} << 16;
+      count = at_[1] + std::size_t{1};
+      lower = at_ + 2;
+      at_ = lower + count;
+      return true;
+    }
+
+   private:
+    const std::uint16_t* at_ = nullptr;
+    const std::uint16_t* last_ = nullptr;
+  };
+
   // The key under which a word or prefix with this hash is kept.
   [[nodiscard]] static std::uint64_t key(std::uint64_t hash, bool prefix) noexcept {
     const std::uint64_t mixed = (hash ^ hash >> 32 ^ (prefix ? 0x5555 : 0)) * 0xD6E8FEB86659FD93;
@@ -71,9 +93,10 @@ class WordTable {
   [[nodiscard]] bool locate(std::uint64_t key, std::uint32_t& bucket) const noexcept {
     for (std::size_t at = home(key); buckets_[at].record != 0; at = (at + 1) & mask_) {
       if (buckets_[at].tag == tag(key)) {
-        const std::uint32_t* const record = records_.data() + buckets_[at].record;
-        __builtin_prefetch(record);
-        __builtin_prefetch(record + 16);
+        const std::uint16_t* const record = records_.data() + buckets_[at].record;
+        for (std::size_t line = 0; line <= buckets_[at].lines; ++line) {
+          __builtin_prefetch(record + line * kLine);
+        }
         bucket = static_cast<std::uint32_t>(at);
         return true;
       }
@@ -83,29 +106,31 @@ class WordTable {
   // Whether a word or prefix of that spelling is there, and its entries.
   [[nodiscard]] bool find(std::uint64_t key, std::uint32_t bucket, const std::uint8_t* spelling,
                           std::size_t bytes, bool prefix,
-                          std::span<const std::uint32_t>& entries) const noexcept;
+                          Entries& entries) const noexcept;
 
   void prefetch() const noexcept;  // the prefix filter: 2 KiB
   [[nodiscard]] std::size_t bytes() const noexcept;
 
  private:
   struct Bucket {
-    std::uint32_t tag = 0;
+    std::uint16_t tag = 0;
+    std::uint16_t lines = 0;   // cache lines of the record, less one
     std::uint32_t record = 0;  // 0: empty
   };
+  static constexpr std::size_t kLine = 32;  // units of records_ in a cache line
   static constexpr unsigned kPrefixBits = 14;
-  static constexpr std::uint32_t kIsPrefix = std::uint32_t{1} << 31;
 
   [[nodiscard]] std::size_t home(std::uint64_t key) const noexcept { return key & mask_; }
-  static constexpr std::uint32_t tag(std::uint64_t key) noexcept {
-    return static_cast<std::uint32_t>(key >> 32);
+  static constexpr std::uint16_t tag(std::uint64_t key) noexcept {
+    return static_cast<std::uint16_t>(key >> 48);
   }
 
   std::size_t longest_ = 0, longest_prefix_ = 0, mask_ = 0;
   std::vector<std::uint64_t> prefixes_ = std::vector<std::uint64_t>(1U << (kPrefixBits - 6));
   std::vector<Bucket> buckets_ = std::vector<Bucket>(1);
-  // A record: bytes of spelling (plus kIsPrefix), number of entries, spelling, entries.
-  std::vector<std::uint32_t> records_;
+  // A record: bytes of spelling, 1 for a prefix, units of entries (low half first), spelling,
+  // entries. A block of entries: upper half, number less one, lower halves.
+  std::vector<std::uint16_t> records_;
 };
 
 }  // namespace raxe_fast

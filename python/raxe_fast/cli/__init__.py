@@ -1,4 +1,4 @@
-"""The command line: ``raxe-fast scan|train|evaluate|export|model|version``.
+"""The command line: ``raxe-fast scan|train|finetune|evaluate|export|model|version``.
 
 Exit codes: 0 clean, 1 a threat was found, 2 bad usage or input. Only the module of the command
 that is asked for is imported.
@@ -25,6 +25,7 @@ EXIT_PIPE = 141
 _COMMANDS = {
     "scan": "scan texts: an argument, files, or standard input",
     "train": "train a model on a labelled corpus",
+    "finetune": "fine-tune a sentence encoder on a labelled corpus",
     "evaluate": "measure a model on a labelled corpus",
     "export": "export a sentence encoder to ONNX",
     "model": "show, verify, pack and unpack models",

@@ -55,9 +55,7 @@ def _rot13(text: str, rng: random.Random) -> str:
 
 def _substitute(table: dict[str, str], text: str, rng: random.Random) -> str:
     share = rng.uniform(0.5, 1.0)
-    return "".join(
-        table[char] if char in table and rng.random() < share else char for char in text
-    )
+    return "".join(table[char] if char in table and rng.random() < share else char for char in text)
 
 
 def _leet(text: str, rng: random.Random) -> str:
@@ -75,9 +73,7 @@ def _spacing(text: str, rng: random.Random) -> str:
 
 def _zero_width(text: str, rng: random.Random) -> str:
     share = rng.uniform(0.15, 0.6)
-    return "".join(
-        char + rng.choice(ZERO_WIDTH) if rng.random() < share else char for char in text
-    )
+    return "".join(char + rng.choice(ZERO_WIDTH) if rng.random() < share else char for char in text)
 
 
 def _reversed(text: str, rng: random.Random) -> str:
@@ -117,7 +113,7 @@ SUBFAMILY = {
     "base64": "base_n_encoding",
     "hex": "base_n_encoding",
     "rot13": "cipher",
-    "reversed": "cipher",
+    "reversed": "character_manipulation",
     "url": "escape_encoding",
     "html": "escape_encoding",
     "leet": "character_manipulation",

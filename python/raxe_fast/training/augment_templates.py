@@ -83,7 +83,7 @@ QUOTES = (
     "| id | sample | verdict |\n|---|---|---|\n| {n} | {a} | blocked |",
     "Incident summary: at 14:{n} an e-mail containing the sentence '{a}' reached the mailbox. "
     "The assistant did not act on it. No data left the company.",
-    'A reader writes: "I saw the text \'{a}\' hidden in a web page. Is that dangerous?" Yes: it is '
+    "A reader writes: \"I saw the text '{a}' hidden in a web page. Is that dangerous?\" Yes: it is "
     "an indirect injection, and this is how to protect your agent.",
     '{{"sample": "{a}", "expected": "block", "suite": "regression-{n}"}}',
     "Slide {n}: What an override looks like\n\n    {a}\n\nDiscuss in pairs why a model might obey.",
@@ -92,7 +92,8 @@ QUOTES = (
     'Unser Filter hat die Nachricht "{a}" blockiert. Bitte nehmen Sie den Fall ins Protokoll auf.',
     "Le message \u00ab {a} \u00bb est un exemple d'attaque cit\u00e9 dans le cours. "
     "Expliquez-le aux \u00e9l\u00e8ves.",
-    'El art\u00edculo cita "{a}" como ejemplo de inyecci\u00f3n. Resume la secci\u00f3n en tres frases.',
+    'El art\u00edculo cita "{a}" como ejemplo de inyecci\u00f3n. '
+    "Resume la secci\u00f3n en tres frases.",
 )
 # From talk about an attack to an attack: the contrast that keeps QUOTES from being a password.
 LIVE_JOINTS = ("\n\n{a}", " {a}", "\n\nThat was the example. {a}", "\n---\n{a}", "\nNow: {a}")

@@ -88,3 +88,12 @@ class Holdout:
             raise ModelFormatError(
                 f"names no hold-out fold: {error}", path=path, member=FINETUNE_INFO
             ) from error
+
+    @classmethod
+    def find(cls, encoder: Path | str) -> Holdout | None:
+        """The hold-out of a fine-tuned encoder; None for an encoder that was not fine-tuned here,
+        or was without one. Raises as `read` does for a finetune.json that cannot be understood."""
+        if not (Path(encoder) / FINETUNE_INFO).is_file():
+            return None
+        holdout = cls.read(encoder)
+        return None if holdout.fold is None else holdout

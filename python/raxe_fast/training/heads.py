@@ -134,7 +134,9 @@ def fit_forest(
     with warnings.catch_warnings():
         # Small forests leave rows without an out-of-bag tree; _out_of_bag says what they get.
         warnings.filterwarnings("ignore", message="Some inputs do not have OOB scores")
-        return forest.fit(vectors, labels, sample_weight=weights)
+        forest.fit(vectors, labels, sample_weight=weights)
+    # With several jobs predict_proba adds trees in the order they finish: not reproducible.
+    return forest.set_params(n_jobs=1)
 
 
 def worst_windows(scores: Floats, owner: Ints, texts: Sequence[int]) -> Ints:
@@ -189,15 +191,28 @@ def fit_heads(
     families: int,
     subfamilies: int,
     config: HeadsConfig,
+    unseen: NDArray[np.bool_] | None = None,
     jobs: int = 2,
 ) -> Heads:
     """Fits all heads on (rows, H) window vectors.
 
     owner: (rows,) text number of each row. text_label: (texts,) 0 or 1. text_family and
     text_subfamily: (texts,) class numbers, -1 for harmless texts. Attack texts without a window
-    take no part.
+    take no part. unseen: (texts,) texts that a fine-tuned encoder has not seen; the binary head
+    learns from them alone, or it would trust a separation that new texts do not show. Family and
+    subfamily learn from all attacks: they only rank, and the held-out ones lack rare classes.
     """
-    binary, rows = fit_binary(vectors, owner, text_label, config=config, jobs=jobs)
+    if unseen is None:
+        binary, rows = fit_binary(vectors, owner, text_label, config=config, jobs=jobs)
+    else:
+        inside = np.flatnonzero(unseen[owner])
+        binary, rows = fit_binary(
+            vectors[inside], owner[inside], text_label, config=config, jobs=jobs
+        )
+        scores = np.asarray(binary.predict_proba(vectors))[:, 1]
+        others = np.unique(owner[~unseen[owner] & (text_label[owner] == 1)])
+        rest = worst_windows(scores, owner, others.tolist())
+        rows = np.concatenate([inside[rows], rest])
     attacks = owner[rows]
     worst = vectors[rows]
     family = fit_forest(

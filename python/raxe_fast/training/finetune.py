@@ -1,0 +1,41 @@
+"""Fine-tunes a sentence encoder on a labelled corpus. Needs the [finetune] extra (torch)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from raxe_fast.training.encoder_source import load_source
+from raxe_fast.training.finetune_inputs import Inputs
+from raxe_fast.training.finetune_options import FinetuneOptions
+from raxe_fast.training.finetune_trainer import Report, Trainer
+
+__all__ = ["FinetuneOptions", "finetune"]
+
+
+def finetune(
+    corpus: Path | str,
+    encoder: Path | str,
+    output: Path | str,
+    options: FinetuneOptions | None = None,
+    *,
+    resume: bool = False,
+    report: Report | None = None,
+) -> dict[str, Any]:
+    """Fine-tunes ``encoder`` on the train split of ``corpus`` less the hold-out fold, and writes
+    the result to ``output`` (see finetune_output). Returns what finetune.json holds.
+
+    ``report`` gets every log entry as it is made. While it runs, ``output`` holds a checkpoint
+    that ``resume`` continues from with the same result as a run that was never interrupted (on the
+    same machine with the same number of threads, and without a time limit).
+
+    Raises CorpusError, ModelNotFoundError, ModelFormatError (encoder or checkpoint), ValueError
+    (options, device).
+    """
+    options = options or FinetuneOptions()
+    source = load_source(encoder)
+    trainer = Trainer(Inputs.read(Path(corpus), source, options), source, options, Path(output))
+    trainer.report = report
+    if resume:
+        trainer.resume()
+    return trainer.run()

@@ -1,0 +1,104 @@
+"""Scores texts with the network in training, cut into windows as the scanner cuts them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from raxe_fast.training.corpus import Record
+from raxe_fast.training.finetune_data import BENIGN
+from raxe_fast.training.finetune_model import Network
+from raxe_fast.training.finetune_sampler import by_tokens
+from raxe_fast.training.metrics import Floats, Ints, count, recall_at_fpr, roc_auc
+from raxe_fast.windows import Windower
+
+__all__ = ["Evaluator", "score_rows"]
+
+_WINDOW_CAP = 4
+
+
+def score_rows(
+    network: Network, rows: Sequence[NDArray[np.integer[Any]]], batch_tokens: int
+) -> tuple[Floats, Ints]:
+    """(N,) binary logits and (N,) family numbers (the likeliest attack family) of token rows,
+    special tokens included. Dropout is off; no random number is drawn."""
+    lengths = np.array([len(row) for row in rows], dtype=np.int64)
+    order = np.argsort(lengths, kind="stable")
+    scores = np.zeros(len(rows))
+    families = np.zeros(len(rows), dtype=np.int64)
+    attack_families = [i for i, name in enumerate(network.classes.families) if name != BENIGN]
+    network.modules.eval()
+    try:
+        with torch.no_grad():
+            for group in by_tokens(lengths, order, batch_tokens):
+                embedding = network.embed(*network.batch([rows[i] for i in group]))
+                binary, family, _ = network.logits(embedding)
+                scores[group] = binary.cpu().double().numpy()
+                if attack_families:
+                    likeliest = family[:, attack_families].argmax(1).cpu().numpy()
+                    families[group] = np.array(attack_families)[likeliest]
+    finally:
+        network.modules.train()
+    return scores, families
+
+
+class Evaluator:
+    """A fixed set of labelled texts. The score of a text is that of its worst window, of at most
+    four."""
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        tokenizer: str,
+        max_tokens: int,
+        limit: int | None,
+        seed: int,
+    ) -> None:
+        if limit is not None and len(records) > limit:
+            chosen = np.random.default_rng(seed).permutation(len(records))[:limit]
+            records = [records[i] for i in sorted(chosen.tolist())]
+        windower = Windower(tokenizer, max_tokens=max_tokens, overlap=max_tokens // 4)
+        self.records = list(records)
+        self.label = np.array([record.label for record in records], dtype=np.int64)
+        self.rows: list[NDArray[np.int64]] = []
+        owner: list[int] = []
+        for index, record in enumerate(records):
+            for window in windower.windows(record.text, max_windows=_WINDOW_CAP).windows:
+                self.rows.append(window.ids[0])
+                owner.append(index)
+        self.owner = np.array(owner, dtype=np.int64)
+
+    @property
+    def tokens(self) -> int:
+        return sum(len(row) for row in self.rows)
+
+    def __call__(self, network: Network, batch_tokens: int) -> dict[str, float | int | None]:
+        """AUC, recall at 1 % FPR, and F1, FPR and FNR where the logit is at least 0; accuracy of
+        the family over all attacks. None where there is nothing to measure."""
+        scores, families = score_rows(network, self.rows, batch_tokens)
+        if not self.records:
+            return {"texts": 0}
+        # Ascending by score within a text, so that the last entry written is the worst window.
+        order = np.argsort(scores, kind="stable")
+        worst = np.zeros(len(self.records))
+        family = np.zeros(len(self.records), dtype=np.int64)
+        worst[self.owner[order]] = scores[order]
+        family[self.owner[order]] = families[order]
+        counts = count(self.label, worst >= 0)
+        recall = recall_at_fpr(self.label, worst, 0.01)
+        true, _ = network.classes.numbers(self.records)
+        attacks = self.label == 1
+        return {
+            "texts": len(self.records),
+            "attacks": counts.attack,
+            "auc": roc_auc(self.label, worst),
+            "recall_at_fpr_0.01": None if recall is None else recall[0],
+            "f1": counts.f1,
+            "fpr": counts.fp / counts.benign if counts.benign else None,
+            "fnr": counts.fn / counts.attack if counts.attack else None,
+            "family_accuracy": float(np.mean((family == true)[attacks])) if counts.attack else None,
+        }

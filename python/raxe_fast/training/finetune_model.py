@@ -1,0 +1,197 @@
+"""The network that is fine-tuned: an encoder, mean pooling, three linear heads; and its losses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from raxe_fast.errors import ModelFormatError
+from raxe_fast.training.encoder_source import WEIGHTS, EncoderSource
+from raxe_fast.training.finetune_data import Classes
+from raxe_fast.training.finetune_options import LossWeights
+from raxe_fast.training.finetune_output import SCALE, LinearHeads
+
+__all__ = ["Network", "choose_device", "choose_precision", "multi_task_loss"]
+
+_HEADS = ("binary", "family", "subfamily")
+
+
+class Network:
+    """Encoder and heads on one device. ``modules`` holds every parameter; its names are
+    ``encoder.*``, ``binary.*``, ``family.*`` and ``subfamily.*``.
+
+    Heads see the unit embedding times SCALE: logits of unit vectors alone could not leave a
+    narrow range.
+    """
+
+    def __init__(
+        self, source: EncoderSource, classes: Classes, *, device: str, precision: str, seed: int
+    ) -> None:
+        from transformers import AutoConfig, AutoModel
+
+        torch.manual_seed(seed)
+        config = AutoConfig.for_model(source.architecture, **_without_type(source.config))
+        factory: Any = AutoModel  # untyped
+        encoder: nn.Module = factory.from_config(config, add_pooling_layer=False).float()
+        _load(encoder, source)
+        self.source = source
+        self.classes = classes
+        self.device = torch.device(device)
+        self.precision = precision
+        outputs = (1, len(classes.families), len(classes.subfamilies))
+        self.modules = nn.ModuleDict({"encoder": encoder})
+        for name, size in zip(_HEADS, outputs, strict=True):
+            self.modules[name] = nn.Linear(source.hidden, size)
+        self.modules.to(self.device)
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        if self.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16)
+
+    def embed(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """(B, H) float32 unit vectors of (B, S) token ids; ``mask`` is 1 on tokens, 0 on padding.
+        Pooled like the core: the mean over all tokens, [CLS] and [SEP] included."""
+        with self.autocast():
+            states = self.modules["encoder"](input_ids=ids, attention_mask=mask).last_hidden_state
+        weights = mask.unsqueeze(-1).float()
+        mean = (states.float() * weights).sum(1) / weights.sum(1)
+        return F.normalize(mean, dim=-1)
+
+    def logits(self, embedding: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Binary (B,), family (B, F) and subfamily (B, S) logits of unit vectors."""
+        scaled = SCALE * embedding
+        binary, family, subfamily = (self.modules[name](scaled) for name in _HEADS)
+        return binary.squeeze(-1), family, subfamily
+
+    def batch(self, rows: Sequence[NDArray[np.integer[Any]]]) -> tuple[Tensor, Tensor]:
+        """(B, S) int64 ids, padded on the right, and their mask, on the device."""
+        width = max(len(row) for row in rows)
+        ids = np.full((len(rows), width), int(self.source.number("pad_token_id", 0)), np.int64)
+        mask = np.zeros((len(rows), width), np.int64)
+        for i, row in enumerate(rows):
+            ids[i, : len(row)] = row
+            mask[i, : len(row)] = 1
+        return torch.from_numpy(ids).to(self.device), torch.from_numpy(mask).to(self.device)
+
+    def parameter_groups(self, rate: float, head_rate: float, decay: float) -> list[dict[str, Any]]:
+        """Encoder matrices (with decay), encoder vectors and heads (without), for an optimiser."""
+        encoder = list(self.modules["encoder"].parameters())
+        heads = [p for name in _HEADS for p in self.modules[name].parameters()]
+        return [
+            {"params": [p for p in encoder if p.ndim > 1], "lr": rate, "weight_decay": decay},
+            {"params": [p for p in encoder if p.ndim <= 1], "lr": rate, "weight_decay": 0.0},
+            {"params": heads, "lr": head_rate, "weight_decay": 0.0},
+        ]
+
+    def encoder_weights(self) -> dict[str, NDArray[np.float32]]:
+        """The encoder's tensors under the names its checkpoint had, float32."""
+        state = self.modules["encoder"].state_dict()
+        return {name: _array(value) for name, value in state.items() if name in self.source.weights}
+
+    def linear_heads(self) -> LinearHeads:
+        state = {name: _array(value) for name, value in self._head_state()}
+        return LinearHeads(
+            scale=SCALE,
+            binary_weight=state["binary.weight"][0],
+            binary_bias=float(state["binary.bias"][0]),
+            family_weight=state["family.weight"],
+            family_bias=state["family.bias"],
+            subfamily_weight=state["subfamily.weight"],
+            subfamily_bias=state["subfamily.bias"],
+            families=self.classes.families,
+            subfamilies=self.classes.subfamilies,
+        )
+
+    def _head_state(self) -> Iterator[tuple[str, Tensor]]:
+        for head in _HEADS:
+            for name, value in self.modules[head].state_dict().items():
+                yield f"{head}.{name}", value
+
+
+def _array(value: Tensor) -> NDArray[np.float32]:
+    array: NDArray[np.float32] = value.detach().cpu().float().contiguous().numpy()
+    return array
+
+
+def _without_type(config: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if key != "model_type"}
+
+
+def _load(encoder: nn.Module, source: EncoderSource) -> None:
+    state = {
+        name: torch.from_numpy(np.array(value, dtype=np.float32))
+        for name, value in source.weights.items()
+        if np.issubdtype(value.dtype, np.floating)
+    }
+    missing = encoder.load_state_dict(state, strict=False).missing_keys
+    if missing:
+        raise ModelFormatError(
+            f"there is no tensor {missing[0]!r}", path=source.path, member=WEIGHTS
+        )
+
+
+def multi_task_loss(
+    network: Network,
+    embedding: Tensor,
+    label: Tensor,
+    family: Tensor,
+    subfamily: Tensor,
+    weights: LossWeights,
+) -> Tensor:
+    """Binary cross-entropy, cross-entropy of family and subfamily, and supervised contrastive
+    loss over the subfamilies of the batch (texts of one subfamily attract each other)."""
+    binary, families, subfamilies = network.logits(embedding)
+    target = label.float() * (1 - weights.smoothing) + weights.smoothing / 2
+    loss = F.binary_cross_entropy_with_logits(binary, target)
+    loss = loss + weights.family * F.cross_entropy(families, family)
+    loss = loss + weights.subfamily * F.cross_entropy(subfamilies, subfamily)
+    similarity = embedding @ embedding.T / weights.temperature
+    itself = torch.eye(len(embedding), dtype=torch.bool, device=embedding.device)
+    likelihood = similarity.masked_fill(itself, -1e4).log_softmax(1)
+    same = (subfamily[:, None] == subfamily[None]) & ~itself
+    partners = same.sum(1)
+    some = partners > 0
+    if bool(some.any()):
+        mean = (likelihood * same).sum(1)[some] / partners[some]
+        loss = loss - weights.contrastive * mean.mean()
+    return loss
+
+
+def choose_device(wanted: str) -> str:
+    """``auto`` is cuda where there is one, else cpu. Raises ValueError for cuda without one."""
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError("there is no CUDA device, or torch was built without CUDA")
+    if not wanted.startswith(("cpu", "cuda")):
+        raise ValueError(f"device must be auto, cpu or cuda, not {wanted!r}")
+    return wanted
+
+
+def choose_precision(wanted: str, device: str) -> str:
+    """``auto`` is bf16 where the device computes in it, else fp32. On a CPU without such
+    instructions bf16 works and is slower. Raises ValueError for another name."""
+    if wanted not in ("auto", "bf16", "fp32"):
+        raise ValueError(f"precision must be auto, bf16 or fp32, not {wanted!r}")
+    if wanted != "auto":
+        return wanted
+    if device.startswith("cuda"):
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    return "bf16" if _cpu_has_bf16() else "fp32"
+
+
+def _cpu_has_bf16() -> bool:
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
+    except OSError:
+        return False
+    return bool({"avx512_bf16", "amx_bf16", "bf16"} & set(flags))

@@ -1,0 +1,78 @@
+"""The settings of a fine-tuning run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from raxe_fast.training.augment import AugmentOptions
+from raxe_fast.training.folds import Holdout
+
+__all__ = ["FREE", "FinetuneOptions", "LossWeights", "plain"]
+
+
+@dataclass(frozen=True, slots=True)
+class LossWeights:
+    """Weights beside the binary loss, whose targets are smoothed by ``smoothing``."""
+
+    family: float = 0.3
+    subfamily: float = 0.3
+    contrastive: float = 0.1
+    temperature: float = 0.1
+    smoothing: float = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class FinetuneOptions:
+    """``epochs`` of ``samples`` draws each (default: as many as there are training rows).
+
+    ``max_minutes`` bounds training and the evaluations, the last one included; the learning rate
+    follows whichever of samples and time is further on, and has decayed when either is used up.
+    ``eval_every`` is in samples; ``mine_pool`` harmless texts are scored again after each epoch.
+    ``threads`` None leaves torch's own number.
+    """
+
+    epochs: float = 2.0
+    samples: int | None = None
+    max_tokens: int = 160
+    batch_tokens: int = 4096
+    rate: float = 1e-4
+    head_rate: float = 2e-3
+    weight_decay: float = 0.02
+    warmup: float = 0.06
+    clip: float = 1.0
+    loss: LossWeights = field(default_factory=LossWeights)
+    holdout: Holdout = field(default_factory=lambda: Holdout(4, 5))
+    augment: AugmentOptions | None = field(default_factory=AugmentOptions)
+    mine_pool: int = 6000
+    max_minutes: float | None = None
+    device: str = "auto"
+    precision: str = "auto"
+    threads: int | None = None
+    eval_texts: int = 1200
+    eval_every: int = 15000
+    checkpoint_minutes: float = 10.0
+    limit: int | None = None
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        if self.epochs <= 0 or self.max_tokens < 8 or self.batch_tokens < self.max_tokens:
+            raise ValueError(
+                "epochs must be positive, max_tokens at least 8 and batch_tokens at least as many"
+            )
+        if self.max_minutes is not None and self.max_minutes <= 0:
+            raise ValueError("max_minutes must be positive")
+        if self.holdout.hash_name != "sha256":
+            raise ValueError("folds of new runs are by sha256")
+
+
+# What a resumed run may change: none of it decides what is computed from a given state.
+FREE = ("max_minutes", "threads", "eval_texts", "eval_every", "checkpoint_minutes")
+
+
+def plain(value: Any) -> dict[str, Any]:
+    """A dataclass as JSON gives it back."""
+    text = json.dumps(asdict(value), default=sorted)
+    plain: dict[str, Any] = json.loads(text)
+    return plain

@@ -1,0 +1,178 @@
+"""Which texts an epoch sees, in which batches: a pure function of seed, epoch and weights.
+
+Nothing here keeps state, so a resumed run repeats the epoch's plan and skips what it has seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raxe_fast.training.finetune_data import TrainingSet
+from raxe_fast.training.metrics import Floats, Ints
+
+__all__ = [
+    "Batch",
+    "SamplerOptions",
+    "allocate",
+    "epoch_batches",
+    "epoch_sample",
+    "epoch_size",
+    "mined_weights",
+]
+
+# Sorting by length inside a section this long keeps padding low and batches mixed.
+_SECTION = 3000
+_JITTER = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class SamplerOptions:
+    """``samples`` draws per epoch, of which ``attack_share`` attacks. Within a label each source
+    gets draws by its size to the power ``source_power``, at most ``max_repeats`` times its size.
+    Windows have at most ``max_tokens`` tokens with the two special ones, batches at most
+    ``batch_tokens`` after padding. Mining draws at most
+    ``hard_share`` of the harmless texts ``hard_weight`` times as often, and only those with a
+    binary logit above ``hard_logit``."""
+
+    samples: int
+    attack_share: float = 0.42
+    source_power: float = 0.7
+    max_repeats: float = 2.0
+    max_tokens: int = 160
+    batch_tokens: int = 4096
+    hard_share: float = 0.03
+    hard_weight: float = 3.0
+    hard_logit: float = -2.0
+    seed: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows of a training set, and the first token of the window of each."""
+
+    rows: tuple[int, ...]
+    starts: tuple[int, ...]
+
+
+def allocate(sizes: Sequence[int], total: float, power: float, max_repeats: float) -> list[float]:
+    """Shares of ``total`` in proportion to ``size ** power``, none above ``size * max_repeats``;
+    what a bound leaves over goes to the others while they have room."""
+    shares = np.zeros(len(sizes))
+    limits = np.asarray(sizes, dtype=np.float64) * max_repeats
+    pull = np.asarray(sizes, dtype=np.float64) ** power
+    open_ = limits > 0
+    left = min(float(total), float(limits.sum()))
+    while left > 1e-9 and open_.any():
+        wanted = np.where(open_, pull / pull[open_].sum() * left, 0.0)
+        full = open_ & (shares + wanted >= limits)
+        if not full.any():
+            shares += wanted
+            break
+        left -= float((limits - shares)[full].sum())
+        shares[full] = limits[full]
+        open_ &= ~full
+    return [float(share) for share in shares]
+
+
+def _draw(rows: Ints, weights: Floats, quota: float, rng: np.random.Generator) -> Ints:
+    """About ``quota`` of ``rows``, each within one of its expected number of draws."""
+    order = rng.permutation(len(rows))
+    reach = np.cumsum(weights[rows[order]])
+    edges = np.floor(reach / reach[-1] * quota + rng.random())
+    counts = np.diff(edges, prepend=0.0).astype(np.int64)
+    return np.repeat(rows[order], counts)
+
+
+def _quotas(data: TrainingSet, options: SamplerOptions) -> list[tuple[Ints, float]]:
+    """Rows of each source and label, and how many draws they get."""
+    strata: dict[tuple[int, str], list[int]] = {}
+    for row, record in enumerate(data.records):
+        strata.setdefault((record.label, record.source), []).append(row)
+    found: list[tuple[Ints, float]] = []
+    for label, share in ((1, options.attack_share), (0, 1 - options.attack_share)):
+        parts = [np.array(rows) for key, rows in strata.items() if key[0] == label]
+        shares = allocate(
+            [len(part) for part in parts],
+            options.samples * share,
+            options.source_power,
+            options.max_repeats,
+        )
+        found += zip(parts, shares, strict=True)
+    return found
+
+
+def epoch_size(data: TrainingSet, options: SamplerOptions) -> float:
+    """Draws in an epoch, give or take one per source: ``options.samples``, or fewer where a label
+    has too few texts for its share."""
+    return sum(quota for _, quota in _quotas(data, options))
+
+
+def epoch_sample(
+    data: TrainingSet, weights: Floats, options: SamplerOptions, rng: np.random.Generator
+) -> Ints:
+    """(about ``epoch_size``,) rows in random order."""
+    drawn = [_draw(part, weights, quota, rng) for part, quota in _quotas(data, options)]
+    sample: Ints = np.concatenate(drawn) if drawn else np.zeros(0, dtype=np.int64)
+    return rng.permutation(sample)
+
+
+def epoch_batches(
+    data: TrainingSet, weights: Floats, options: SamplerOptions, epoch: int
+) -> list[Batch]:
+    """The batches of an epoch, in order."""
+    rng = np.random.default_rng([options.seed, epoch])
+    sample = epoch_sample(data, weights, options, rng)
+    room = options.max_tokens - 2
+    chances = rng.random((len(sample), 3))
+    starts = [
+        data.tokens[row].crop(room, int(data.label[row]), chances[i, 0], chances[i, 1])
+        for i, row in enumerate(sample.tolist())
+    ]
+    lengths = np.array(
+        [min(len(data.tokens[row].ids) - start, room) + 2
+         for row, start in zip(sample.tolist(), starts, strict=True)],
+        dtype=np.int64,
+    )  # fmt: skip
+    batches: list[Batch] = []
+    for begin in range(0, len(sample), _SECTION):
+        part = np.arange(begin, min(begin + _SECTION, len(sample)))
+        ordered = part[np.argsort(lengths[part] + chances[part, 2] * _JITTER, kind="stable")]
+        section = [
+            Batch(tuple(int(sample[i]) for i in group), tuple(starts[i] for i in group))
+            for group in by_tokens(lengths, ordered, options.batch_tokens)
+        ]
+        batches += [section[i] for i in rng.permutation(len(section))]
+    return batches
+
+
+def by_tokens(lengths: Ints, order: Ints, budget: int) -> list[list[int]]:
+    """Cuts ``order`` into groups whose size times longest member stays within ``budget``, or that
+    have one member."""
+    groups: list[list[int]] = []
+    longest = 0
+    for index in order.tolist():
+        longest = max(longest, int(lengths[index]))
+        if groups and (len(groups[-1]) + 1) * longest <= budget:
+            groups[-1].append(index)
+        else:
+            groups.append([index])
+            longest = int(lengths[index])
+    return groups
+
+
+def mined_weights(data: TrainingSet, scores: Floats, options: SamplerOptions) -> Floats:
+    """(N,) sampling weights: 1, and ``hard_weight`` for the harmless texts of the highest scores.
+
+    ``scores`` are (N,) binary logits, NaN where a text was not scored.
+    """
+    weights: NDArray[np.float64] = np.ones(len(data))
+    harmless = np.flatnonzero((data.label == 0) & np.isfinite(scores))
+    candidates = harmless[scores[harmless] > options.hard_logit]
+    limit = int(options.hard_share * int((data.label == 0).sum()))
+    hardest = candidates[np.argsort(-scores[candidates], kind="stable")][:limit]
+    weights[hardest] = options.hard_weight
+    return weights
