@@ -76,8 +76,7 @@ def run(args: Namespace) -> int:
     absent = missing_extras()
     if absent:
         print(
-            f"raxe-fast train needs {', '.join(absent)}: "
-            'pip install "raxe-fast[train]"',
+            f'raxe-fast train needs {", ".join(absent)}: pip install "raxe-fast[train]"',
             file=sys.stderr,
         )
         return 2

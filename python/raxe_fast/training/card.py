@@ -19,8 +19,7 @@ def _percent(item: dict[str, Any]) -> str:
         return "-"
     low, high = item["interval"]
     return (
-        f"{100 * value:.2f} % ({item['count']}/{item['total']}; "
-        f"{100 * low:.2f}-{100 * high:.2f} %)"
+        f"{100 * value:.2f} % ({item['count']}/{item['total']}; {100 * low:.2f}-{100 * high:.2f} %)"
     )
 
 
@@ -106,6 +105,21 @@ def _worst(report: dict[str, Any], key: str, side: str, minimum: int) -> list[st
     ]
 
 
+_FROZEN = (
+    " A frozen general-purpose encoder does not separate attacks from harmless texts that resemble "
+    "them; the encoder has to be tuned for that (`raxe-fast finetune`)."
+)
+
+
+def _tuning(holdout: dict[str, Any] | None) -> str:
+    if holdout is None:
+        return "frozen"
+    return (
+        "fine-tuned on the training texts but for one group-wise fold of "
+        f"{holdout['folds']}, on which the binary forest was fitted"
+    )
+
+
 def write_card(
     *,
     manifest: dict[str, Any],
@@ -144,8 +158,8 @@ def write_card(
         "for harmful content.",
         "",
         f"- Encoder: {encoder['base']}, {encoder['layers']} layers, {encoder['precision']}, "
-        f"frozen; windows of {encoder['max_tokens']} tokens, {encoder['overlap_tokens']} of them "
-        "shared with the next.",
+        f"{_tuning(training['holdout'])}; windows of {encoder['max_tokens']} tokens, "
+        f"{encoder['overlap_tokens']} of them shared with the next.",
         f"- Heads: random forests ({forests}) on the mean-pooled, normalised embedding, and "
         f"{training['triggers']} trigger phrase patterns, combined by a calibrated logistic model.",
         f"- Families: {families}; {len(manifest['labels']['subfamilies'])} subfamilies.",
@@ -170,8 +184,7 @@ def write_card(
         *targets,
         "",
         (
-            f"**Not met: {', '.join(missed)}.** A frozen general-purpose encoder does not separate "
-            "attacks from harmless texts that resemble them; the encoder has to be tuned for that."
+            f"**Not met: {', '.join(missed)}.**" + ("" if training["holdout"] else _FROZEN)
             if missed
             else "All are met."
         ),
@@ -210,7 +223,7 @@ def write_card(
         "",
         f"{training['texts']} texts ({training['attacks']} attacks), {training['windows']} windows "
         f"(at most {training['window_cap']} per text). Windows of attack texts labelled by "
-        f"\"{training['labelling']}\". Embeddings were computed by the shipped "
+        f'"{training["labelling"]}". Embeddings were computed by the shipped '
         f"{encoder['precision']} encoder, one window at a time, as at run time. "
         "Seeds are fixed: the same inputs give the same heads.",
         "",

@@ -156,9 +156,7 @@ def _fill(
     )
 
     missing = {
-        digest: text
-        for text in texts
-        if cache.get(digest := text_digest(text), cap) is None
+        digest: text for text in texts if cache.get(digest := text_digest(text), cap) is None
     }
     if not missing:
         return

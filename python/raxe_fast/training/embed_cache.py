@@ -21,9 +21,7 @@ from numpy.typing import NDArray
 
 __all__ = ["EmbeddingCache", "Entry", "text_digest"]
 
-_INDEX = np.dtype(
-    [("digest", "V16"), ("stored", "<i8"), ("total", "<i8"), ("tokens", "<i8")]
-)
+_INDEX = np.dtype([("digest", "V16"), ("stored", "<i8"), ("total", "<i8"), ("tokens", "<i8")])
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,9 +54,7 @@ def scan_records(
             yield record.text
 
     results = scanner.scan_iter(texts(), policy=policy, explain=True)
-    shown = track(
-        enumerate(results), description="scan", total=len(records), disable=not progress
-    )
+    shown = track(enumerate(results), description="scan", total=len(records), disable=not progress)
     for i, result in shown:
         scores[i] = result.score
         flagged[i] = result.is_threat

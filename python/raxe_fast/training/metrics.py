@@ -152,9 +152,7 @@ def expected_calibration_error(labels: Ints, probabilities: Floats, bins: int = 
     return float(np.sum(np.abs(hits - mass)) / len(labels))
 
 
-def confusion_matrix(
-    true: Sequence[str], predicted: Sequence[str], classes: Sequence[str]
-) -> Ints:
+def confusion_matrix(true: Sequence[str], predicted: Sequence[str], classes: Sequence[str]) -> Ints:
     """(len(classes), len(classes)) counts, rows true, columns predicted. ValueError if unknown."""
     index = {name: i for i, name in enumerate(classes)}
     matrix = np.zeros((len(classes), len(classes)), dtype=np.int64)
@@ -213,15 +211,11 @@ def auc_interval(
     return _percentiles(values)
 
 
-def macro_f1_interval(
-    matrix: Ints, *, resamples: int = 500, seed: int = 0
-) -> list[float] | None:
+def macro_f1_interval(matrix: Ints, *, resamples: int = 500, seed: int = 0) -> list[float] | None:
     """Bootstrap interval of the macro F1 over resampled texts."""
     total = int(matrix.sum())
     if total == 0:
         return None
-    draws = np.random.default_rng(seed).multinomial(
-        total, matrix.ravel() / total, size=resamples
-    )
+    draws = np.random.default_rng(seed).multinomial(total, matrix.ravel() / total, size=resamples)
     values = [macro_f1(draw.reshape(matrix.shape)) for draw in draws]
     return _percentiles(np.array([math.nan if v is None else v for v in values]))

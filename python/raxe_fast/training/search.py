@@ -28,8 +28,8 @@ def candidates(base: HeadsConfig) -> dict[str, HeadsConfig]:
 
     return {
         "base": base,
-        "gini": binary(criterion="gini"),
-        "no class weight": binary(class_weight=None),
+        "entropy": binary(criterion="entropy"),
+        "balanced": binary(class_weight="balanced"),
         "max_features 8": binary(max_features=8),
         "max_features 0.15": binary(max_features=0.15),
         "128 leaves": binary(max_leaf_nodes=128),

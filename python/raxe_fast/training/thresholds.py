@@ -76,8 +76,7 @@ def fit_thresholds(labels: Ints, scores: Floats) -> dict[str, dict[str, float]]:
         "quiet": (curve.lowest(curve.fpr <= QUIET_FPR), curve.lowest(curve.fpr <= BALANCED_FPR)),
     }
     return {
-        name: {"block": block, "warn": min(warn, block)}
-        for name, (block, warn) in presets.items()
+        name: {"block": block, "warn": min(warn, block)} for name, (block, warn) in presets.items()
     }
 
 
