@@ -84,9 +84,7 @@ def test_ratio(stats: ModuleType) -> None:
         stats.ratio(np.empty(0), fast)
 
 
-@given(
-    pipelines=st.integers(1, 4), iterations=st.integers(1, 60), block=st.integers(1, 12)
-)
+@given(pipelines=st.integers(1, 4), iterations=st.integers(1, 60), block=st.integers(1, 12))
 def test_turns_are_fair(pipelines: int, iterations: int, block: int) -> None:
     stats = sys.modules.get("raxe_bench_stats") or load("stats")
     names = [f"p{i}" for i in range(pipelines)]

@@ -82,9 +82,7 @@ def test_heads_are_deterministic_and_bounded(tmp_path, labelling):
     names = np.array([r.subfamily == "b" for r in data.records], np.int64)
     family = np.where(data.labels == 1, 0, -1)
     subfamily = np.where(data.labels == 1, names, -1)
-    config = replace(
-        CONFIG, labelling=labelling, binary=replace(CONFIG.binary, max_leaf_nodes=8)
-    )
+    config = replace(CONFIG, labelling=labelling, binary=replace(CONFIG.binary, max_leaf_nodes=8))
     made = [
         fit_heads(
             data.embedded.vectors, data.embedded.owner, data.labels, family, subfamily,
@@ -115,9 +113,7 @@ def test_export_agrees_in_every_implementation(tmp_path, classes):
     labels[:classes] = np.arange(classes)
     forest = fit_forest(vectors, labels, HeadSettings(trees=15), classes=classes)
     export_forest(forest, tmp_path / "head.treelite")
-    found = head_parity(
-        forest, tmp_path / "head.treelite", vectors, 0.5 if classes == 2 else None
-    )
+    found = head_parity(forest, tmp_path / "head.treelite", vectors, 0.5 if classes == 2 else None)
     for name in ("gtil", "packed"):
         assert found[name]["max_abs_difference"] < 1e-12
         assert found[name]["verdict_flips"] == 0

@@ -268,6 +268,6 @@ def test_bad_input_exits_2(built, capsys, tmp_path):
 
 def test_missing_extras_are_named(built, capsys, monkeypatch):
     _, _, argv = built
-    monkeypatch.setattr(cli_train, "missing_extras", lambda: ["sklearn"])
+    monkeypatch.setattr(cli_train, "_NEEDED", ("no_such_module",))
     assert cli_train.run(parse(cli_train, argv)) == 2
     assert 'pip install "raxe-fast[train]"' in capsys.readouterr().err

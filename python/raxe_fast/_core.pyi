@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import numpy
 from numpy.typing import NDArray
 
+
 __version__: str
 
 def normalize(text: str, separate_ignorables: bool = False) -> tuple[str, list[int]]:
@@ -28,15 +29,7 @@ def force_isa(name: str) -> None:
     Raises ValueError if the machine lacks it or there is no such name.
     """
 
-def mean_pool_l2(
-    tokens: Annotated[
-        NDArray[numpy.float32], dict(shape=(None, None), order="C", device="cpu", writable=False)
-    ],
-    mask: Annotated[
-        NDArray[numpy.uint8], dict(shape=(None,), order="C", device="cpu", writable=False)
-    ]
-    | None = None,
-) -> Annotated[NDArray[numpy.float32], dict(shape=(None,), order="C")]:
+def mean_pool_l2(tokens: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order='C', device='cpu', writable=False)], mask: Annotated[NDArray[numpy.uint8], dict(shape=(None,), order='C', device='cpu', writable=False)] | None = None) -> Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C')]:
     """
     tokens: float32 (S, H), C order; mask: uint8 (S,) or None. Returns float32 (H,): the mean
     of the tokens whose mask is not 0, scaled to unit length; zeros if there is none.
@@ -54,31 +47,7 @@ class Forest:
     """A forest of decision trees: the mean of the leaf vectors."""
 
     @staticmethod
-    def packed(
-        n_features: int,
-        n_outputs: int,
-        tree_offset: Annotated[
-            NDArray[numpy.int64], dict(shape=(None,), order="C", device="cpu", writable=False)
-        ],
-        feature: Annotated[
-            NDArray[numpy.int32], dict(shape=(None,), order="C", device="cpu", writable=False)
-        ],
-        threshold: Annotated[
-            NDArray[numpy.float64], dict(shape=(None,), order="C", device="cpu", writable=False)
-        ],
-        left: Annotated[
-            NDArray[numpy.int32], dict(shape=(None,), order="C", device="cpu", writable=False)
-        ],
-        right: Annotated[
-            NDArray[numpy.int32], dict(shape=(None,), order="C", device="cpu", writable=False)
-        ],
-        leaf_index: Annotated[
-            NDArray[numpy.int32], dict(shape=(None,), order="C", device="cpu", writable=False)
-        ],
-        leaf_values: Annotated[
-            NDArray[numpy.float64], dict(shape=(None,), order="C", device="cpu", writable=False)
-        ],
-    ) -> Forest:
+    def packed(n_features: int, n_outputs: int, tree_offset: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], feature: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], threshold: Annotated[NDArray[numpy.float64], dict(shape=(None,), order='C', device='cpu', writable=False)], left: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], right: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], leaf_index: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], leaf_values: Annotated[NDArray[numpy.float64], dict(shape=(None,), order='C', device='cpu', writable=False)]) -> Forest:
         """
         A forest from flat arrays, trees one after another; all are copied.
 
@@ -96,13 +65,7 @@ class Forest:
         The compiled forest of the Treelite file with this SHA-256 (hex), or None.
         """
 
-    def predict(
-        self,
-        X: Annotated[
-            NDArray[numpy.float32],
-            dict(shape=(None, None), order="C", device="cpu", writable=False),
-        ],
-    ) -> Annotated[NDArray[numpy.float64], dict(shape=(None, None), order="C")]:
+    def predict(self, X: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order='C', device='cpu', writable=False)]) -> Annotated[NDArray[numpy.float64], dict(shape=(None, None), order='C')]:
         """
         X: float32 (rows, n_features), C order. Returns float64 (rows, n_outputs).
 
@@ -111,24 +74,21 @@ class Forest:
 
     @property
     def n_features(self) -> int: ...
+
     @property
     def n_outputs(self) -> int: ...
+
     @property
     def n_trees(self) -> int: ...
+
     @property
     def kind(self) -> str:
-        """ "compiled" or "packed"."""
+        """"compiled" or "packed"."""
 
 class Calibration:
     """Evidence -> calibrated probability of an attack."""
 
-    def __init__(
-        self,
-        weights: Sequence[float],
-        bias: float,
-        knot_x: Sequence[float] = [],
-        knot_y: Sequence[float] = [],
-    ) -> None:
+    def __init__(self, weights: Sequence[float], bias: float, knot_x: Sequence[float] = [], knot_y: Sequence[float] = []) -> None:
         """
         weights: 2 (forest_logit, rules). knots: the isotonic map, or empty.
 
@@ -144,26 +104,14 @@ class Calibration:
 class Clusters:
     """Nearest cluster centroids by cosine."""
 
-    def __init__(
-        self,
-        centroids: Annotated[
-            NDArray[numpy.float32],
-            dict(shape=(None, None), order="C", device="cpu", writable=False),
-        ],
-        n_attack: int,
-    ) -> None:
+    def __init__(self, centroids: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order='C', device='cpu', writable=False)], n_attack: int) -> None:
         """
         centroids: float32 (clusters, hidden), unit rows, attack clusters first; copied.
 
         Raises ValueError for a row that is not of unit length, or n_attack too large.
         """
 
-    def nearest(
-        self,
-        embedding: Annotated[
-            NDArray[numpy.float32], dict(shape=(None,), order="C", device="cpu", writable=False)
-        ],
-    ) -> tuple[list[tuple[int, float]], float]:
+    def nearest(self, embedding: Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)]) -> tuple[list[tuple[int, float]], float]:
         """
         embedding: float32 (hidden), unit length. Returns up to 3 (cluster, cosine) of the
         attack clusters, best first, and the novelty: 1 - the best cosine over all clusters.
@@ -171,6 +119,7 @@ class Clusters:
 
     @property
     def count(self) -> int: ...
+
     @property
     def n_attack(self) -> int: ...
 
@@ -216,6 +165,7 @@ class TextScore:
 
     @property
     def rule_score(self) -> float: ...
+
     @property
     def window(self) -> int:
         """
@@ -233,12 +183,14 @@ class TextScore:
 
     @property
     def subfamily(self) -> list[float]: ...
+
     @property
     def nearest(self) -> list[tuple[int, float]]:
         """Up to 3 (cluster, cosine) of the attack clusters, best first."""
 
     @property
     def novelty(self) -> float: ...
+
     @property
     def matches(self) -> list[tuple[int, int, int]]:
         """
@@ -247,6 +199,7 @@ class TextScore:
 
     @property
     def finite(self) -> bool: ...
+
     @property
     def times(self) -> tuple[int, int, int, int]:
         """Nanoseconds spent in (pooling, forests, clusters, triggers)."""
@@ -254,30 +207,13 @@ class TextScore:
 class Scorer:
     """The fused call. Immutable and thread-safe."""
 
-    def __init__(
-        self,
-        binary: Forest,
-        family: Forest,
-        subfamily: Forest,
-        calibration: Calibration,
-        clusters: Clusters,
-        triggers: TriggerSet,
-        hidden: int,
-        detail_threshold: float,
-    ) -> None:
+    def __init__(self, binary: Forest, family: Forest, subfamily: Forest, calibration: Calibration, clusters: Clusters, triggers: TriggerSet, hidden: int, detail_threshold: float) -> None:
         """
         Raises ValueError if binary has not 2 outputs, a forest's n_features or the
         centroids' length differs from hidden, or detail_threshold is NaN.
         """
 
-    def score(
-        self,
-        blocks: list[NDArray[numpy.float32]],
-        window_text: NDArray[numpy.uint32],
-        texts: list[str],
-        all_details: bool = False,
-        masks: list[NDArray[numpy.uint8]] | None = None,
-    ) -> list[TextScore]:
+    def score(self, blocks: list[NDArray[numpy.float32]], window_text: NDArray[numpy.uint32], texts: list[str], all_details: bool = False, masks: list[NDArray[numpy.uint8]] | None = None) -> list[TextScore]:
         """
         Scores a batch with the GIL released; nothing is copied.
 
@@ -292,5 +228,6 @@ class Scorer:
 
     @property
     def hidden(self) -> int: ...
+
     @property
     def detail_threshold(self) -> float: ...

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from raxe_fast.cli.shared import positive
 from raxe_fast.errors import RaxeFastError
 
 if TYPE_CHECKING:
@@ -28,19 +28,12 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
     parser.add_argument("--model", help="model directory, .raxe or installed id")
     parser.add_argument("--policy", choices=("balanced", "strict", "quiet"), default="balanced")
     parser.add_argument("--output", type=Path, help="write the report as JSON")
-    parser.add_argument("--sample", type=_positive, help="evaluate a random sample of this size")
+    parser.add_argument("--sample", type=positive, help="evaluate a random sample of this size")
     parser.add_argument("--seed", type=int, default=0, help="of the sample and the bootstrap")
-    parser.add_argument("--threads", type=_positive, default=1)
+    parser.add_argument("--threads", type=positive, default=1)
     parser.add_argument("--forest", choices=("auto", "compiled", "packed"), default="auto")
     parser.add_argument("--quiet", action="store_true", help="no tables, no progress bar")
     parser.set_defaults(run=run)
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return value
 
 
 def run(args: Namespace) -> int:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
-import importlib.util
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from raxe_fast.cli.shared import extras_present, positive
 from raxe_fast.errors import RaxeFastError
 
 if TYPE_CHECKING:
@@ -40,13 +39,13 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
     parser.add_argument("--output", required=True, type=Path, help="directory to write")
     parser.add_argument("--epochs", type=float, default=2.0, help="default: %(default)s")
     parser.add_argument(
-        "--samples", type=_positive, help="texts drawn per epoch (default: the number of rows)"
+        "--samples", type=positive, help="texts drawn per epoch (default: the number of rows)"
     )
     parser.add_argument(
-        "--max-tokens", type=_positive, default=160, help="tokens per window (default: %(default)s)"
+        "--max-tokens", type=positive, default=160, help="tokens per window (default: %(default)s)"
     )
     parser.add_argument(
-        "--batch-tokens", type=_positive, default=4096, help="tokens per step (default: 4096)"
+        "--batch-tokens", type=positive, default=4096, help="tokens per step (default: 4096)"
     )
     parser.add_argument("--rate", type=float, default=1e-4, help="highest learning rate")
     parser.add_argument(
@@ -55,7 +54,7 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
         default=4,
         help="fold the encoder does not see, -1 for none (default: %(default)s)",
     )
-    parser.add_argument("--folds", type=_positive, default=5, help="default: %(default)s")
+    parser.add_argument("--folds", type=positive, default=5, help="default: %(default)s")
     parser.add_argument(
         "--no-augment", action="store_true", help="train on the texts of the corpus alone"
     )
@@ -64,33 +63,16 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
     )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
     parser.add_argument("--precision", choices=("auto", "bf16", "fp32"), default="auto")
-    parser.add_argument("--threads", type=_positive, help="CPU threads (default: torch's choice)")
-    parser.add_argument("--limit", type=_positive, help="records per split, for a quick try")
+    parser.add_argument("--threads", type=positive, help="CPU threads (default: torch's choice)")
+    parser.add_argument("--limit", type=positive, help="records per split, for a quick try")
     parser.add_argument("--resume", action="store_true", help="go on from the output's checkpoint")
     parser.add_argument("--seed", type=int, default=1)
     parser.set_defaults(run=run)
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return value
-
-
-def missing_extras() -> list[str]:
-    """Modules that fine-tuning needs and this environment lacks."""
-    return [name for name in _NEEDED if importlib.util.find_spec(name) is None]
-
-
 def run(args: Namespace) -> int:
     """Exit code 0 when the encoder was written, 2 for bad input or missing extras."""
-    absent = missing_extras()
-    if absent:
-        print(
-            f'raxe-fast finetune needs {", ".join(absent)}: pip install "raxe-fast[finetune]"',
-            file=sys.stderr,
-        )
+    if not extras_present("finetune", "finetune", _NEEDED):
         return 2
     from raxe_fast.training.finetune import FinetuneOptions, finetune
     from raxe_fast.training.folds import Holdout

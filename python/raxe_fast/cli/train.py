@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
-import importlib.util
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from raxe_fast.cli.shared import extras_present, positive
 from raxe_fast.errors import RaxeFastError
 
 if TYPE_CHECKING:
@@ -40,18 +38,18 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
     )
     parser.add_argument("--output", required=True, type=Path, help="model directory to write")
     parser.add_argument("--id", help="model id (default: the name of the output directory)")
-    parser.add_argument("--trees", type=_positive, default=50, help="trees per forest")
+    parser.add_argument("--trees", type=positive, default=50, help="trees per forest")
     parser.add_argument(
-        "--leaves", type=_positive, help="leaves per tree of the binary and family forests"
+        "--leaves", type=positive, help="leaves per tree of the binary and family forests"
     )
     parser.add_argument("--precision", choices=("int8", "fp16", "fp32"), default="int8")
     parser.add_argument("--labelling", choices=("all", "share", "worst"))
-    parser.add_argument("--window-cap", type=_positive, default=6, help="windows per training text")
-    parser.add_argument("--jobs", type=_positive, default=2, help="processes (default: 2)")
+    parser.add_argument("--window-cap", type=positive, default=6, help="windows per training text")
+    parser.add_argument("--jobs", type=positive, default=2, help="processes (default: 2)")
     parser.add_argument(
         "--cache", type=Path, help="where embeddings are kept; a killed run resumes from here"
     )
-    parser.add_argument("--limit", type=_positive, help="records per split, for a quick try")
+    parser.add_argument("--limit", type=positive, help="records per split, for a quick try")
     parser.add_argument(
         "--search", action="store_true", help="try variations of the binary forest on dev first"
     )
@@ -59,26 +57,9 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
     parser.set_defaults(run=run)
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return value
-
-
-def missing_extras() -> list[str]:
-    """Modules that training needs and this environment lacks."""
-    return [name for name in _NEEDED if importlib.util.find_spec(name) is None]
-
-
 def run(args: Namespace) -> int:
     """Exit code 0 when the model was written, 2 for bad input or missing extras."""
-    absent = missing_extras()
-    if absent:
-        print(
-            f'raxe-fast train needs {", ".join(absent)}: pip install "raxe-fast[train]"',
-            file=sys.stderr,
-        )
+    if not extras_present("train", "train", _NEEDED):
         return 2
     from rich.console import Console
 

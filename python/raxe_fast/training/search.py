@@ -28,7 +28,7 @@ def candidates(base: HeadsConfig) -> dict[str, HeadsConfig]:
 
     return {
         "base": base,
-        "entropy": binary(criterion="entropy"),
+        "gini": binary(criterion="gini"),
         "balanced": binary(class_weight="balanced"),
         "max_features 8": binary(max_features=8),
         "max_features 0.15": binary(max_features=0.15),
