@@ -304,8 +304,7 @@ def target_values(report: Mapping[str, Any]) -> dict[str, float | None]:
     buckets = latency["buckets"].values()
     sections = [*buckets, *([mix] if mix else [])]
     values: dict[str, float | None] = {
-        f"latency_{q}": mix["pipelines"][SUBJECT][q] if mix else None
-        for q in ("p50", "p95", "p99")
+        f"latency_{q}": mix["pipelines"][SUBJECT][q] if mix else None for q in ("p50", "p95", "p99")
     }
     # The larger of the two forms of the model: neither may hide the other.
     values["size_on_disk"] = max(size["model_directory"], size["model_archive"] or 0.0)

@@ -59,9 +59,7 @@ def compose(tokenizer: TokenCounter, tokens: int, *, attack: bool, seed: int) ->
 
 def bucket_texts(tokenizer: TokenCounter, tokens: int, variants: int) -> list[str]:
     """`variants` texts of exactly `tokens` tokens, harmless and attack in turn."""
-    return [
-        compose(tokenizer, tokens, attack=bool(i % 2), seed=i // 2) for i in range(variants)
-    ]
+    return [compose(tokenizer, tokens, attack=bool(i % 2), seed=i // 2) for i in range(variants)]
 
 
 def default_mix(repository: Path) -> Path:

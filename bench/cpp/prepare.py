@@ -122,9 +122,7 @@ def export_texts(export: Export) -> None:
     export.meta["texts"] = len(texts)
 
 
-def export_encoded(
-    export: Export, model: Path, manifest: dict[str, Any], length: int
-) -> None:
+def export_encoded(export: Export, model: Path, manifest: dict[str, Any], length: int) -> None:
     """Two texts of `length` tokens with the encoder's output, and EMBEDDINGS embeddings."""
     import onnxruntime
 
