@@ -94,13 +94,17 @@ def _describe(model: Model) -> None:
 
 
 def _verify(args: argparse.Namespace) -> int:
+    from raxe_fast import _core
     from raxe_fast.model import load_model
     from raxe_fast.selftest import check_encoder, open_encoder
 
     model = load_model(args.model)
-    if "compiled" in model.forest_kinds.values():
-        load_model(args.model, forest="packed")
     kinds = ", ".join(f"{name} {kind}" for name, kind in model.forest_kinds.items())
+    manifest = model.manifest
+    hashes = {manifest.files[head.file].sha256 for head in manifest.heads.values()}
+    if hashes <= set(_core.compiled_heads()):
+        load_model(args.model, forest="compiled")
+        kinds += "; compiled too"
     print(f"{model.id}: {len(model.manifest.files)} files match the manifest")
     print(f"  forests reproduce the self-test ({kinds})")
     lowest = check_encoder(

@@ -55,7 +55,9 @@ class Network:
     def autocast(self) -> AbstractContextManager[Any]:
         if self.precision == "fp32":
             return nullcontext()
-        return torch.autocast(self.device.type, torch.bfloat16)
+        # Typed by hand: where torch is absent mypy sees Any.
+        context: AbstractContextManager[Any] = torch.autocast(self.device.type, torch.bfloat16)
+        return context
 
     def embed(self, ids: Tensor, mask: Tensor) -> Tensor:
         """(B, H) float32 unit vectors of (B, S) token ids; ``mask`` is 1 on tokens, 0 on padding.
