@@ -39,7 +39,7 @@ void insert(Neighbour candidate, Neighbour* nearest) noexcept {
 }  // namespace
 
 Clusters::Clusters(std::vector<float> centroids, std::size_t hidden, std::size_t n_attack)
-    : centroids_(std::move(centroids)), hidden_(hidden), count_(0), n_attack_(n_attack) {
+    : centroids_(settle(centroids)), hidden_(hidden), count_(0), n_attack_(n_attack) {
   if (hidden_ == 0 || centroids_.size() % hidden_ != 0) {
     throw std::invalid_argument("centroids: size is not a multiple of hidden");
   }

@@ -1,8 +1,9 @@
-// Packed nodes, eight bytes each, eight trees walked side by side.
+// Packed nodes, eight bytes each, all trees walked side by side, level by level.
 //
 // After an encoder call nothing of the forest is in the near caches, and a walk is a chain of
-// dependent loads. So: the loop has no branch but its end, the eight chains overlap, roots and leaf
-// vectors are prefetched, and nodes lie so that a 64-byte line holds several levels of a path.
+// dependent loads. So: the loop has no branch but its end, the chains of up to 64 trees overlap,
+// roots and leaf vectors are prefetched, and nodes lie so that a 64-byte line holds several levels
+// of a path.
 #include <algorithm>
 #include <bit>
 #include <cmath>
@@ -14,6 +15,7 @@
 
 #include "forest_rows.hpp"
 #include "raxe_fast/forest.hpp"
+#include "raxe_fast/model_memory.hpp"
 
 namespace raxe_fast {
 namespace {
@@ -30,12 +32,10 @@ static_assert(sizeof(Node) == 8);
 
 constexpr std::size_t kLineBytes = 64;
 constexpr std::size_t kLineNodes = kLineBytes / sizeof(Node);
-constexpr std::size_t kLanes = 8;         // trees walked side by side
-constexpr std::size_t kChunk = 64;        // trees whose leaves are collected before adding
+constexpr std::size_t kChunk = 64;        // trees walked side by side
 constexpr std::size_t kMaxFeatures = 65536;
 constexpr std::uint32_t kQuietNan = 0x7FC00000U;
 constexpr std::uint32_t kPayload = 0x003FFFFFU;
-static_assert(kChunk % kLanes == 0);
 
 Node leaf_node(std::uint32_t row) { return {std::bit_cast<float>(kQuietNan | row), 0, 0}; }
 
@@ -135,8 +135,10 @@ class PackedForest final : public Forest {
       : n_features_(a.n_features), n_outputs_(a.n_outputs), n_trees_(a.tree_offset.size() - 1) {
     const std::vector<std::uint32_t> row_of = pack_leaf_vectors(a);
     for (std::size_t t = 0; t < n_trees_; ++t) pack_tree(a, t, row_of);
-    // The last group of lanes walks its last tree again and throws the copies away.
-    while (root_.size() % kLanes != 0) root_.push_back(root_.back());
+    lines_ = settle(building_.lines);
+    root_ = settle(building_.root);
+    leaf_values_ = settle(building_.leaf_values);
+    building_ = {};
   }
 
   std::size_t n_features() const noexcept override { return n_features_; }
@@ -154,9 +156,7 @@ class PackedForest final : public Forest {
     std::uint32_t row[kChunk];
     for (std::size_t first = 0; first < n_trees_; first += kChunk) {
       const std::size_t count = std::min(kChunk, n_trees_ - first);
-      for (std::size_t t = 0; t < count; t += kLanes) {
-        walk(features, root_.data() + first + t, row + t);
-      }
+      walk(features, root_.data() + first, count, row);
       add_leaf_rows(leaf_values_.data(), row, count, n_outputs_, out);
     }
     const double trees = static_cast<double>(n_trees_);
@@ -170,22 +170,27 @@ class PackedForest final : public Forest {
 
   const Node* nodes() const noexcept { return lines_.data()->node; }
 
-  void walk(const float* x, const std::uint32_t* root, std::uint32_t* row) const noexcept {
-    const Node* at[kLanes];
-    for (std::size_t lane = 0; lane < kLanes; ++lane) at[lane] = nodes() + root[lane];
+  void walk(const float* x, const std::uint32_t* root, std::size_t count,
+            std::uint32_t* row) const noexcept {
+    const Node* const first = nodes();
+    std::uint32_t at[kChunk];
+    std::copy_n(root, count, at);
     std::uint32_t moving = 1;
     while (moving != 0) {
       moving = 0;
-#pragma GCC unroll 8
-      for (std::size_t lane = 0; lane < kLanes; ++lane) {
-        const Node& node = *at[lane];
+#pragma GCC unroll 4
+      for (std::size_t t = 0; t < count; ++t) {
+        const Node& node = first[at[t]];
         moving |= node.step;
-        at[lane] += node.step + static_cast<unsigned>(x[node.feature] > node.threshold);
+        at[t] += node.step + static_cast<unsigned>(x[node.feature] > node.threshold);
       }
     }
-    for (std::size_t lane = 0; lane < kLanes; ++lane) {
-      row[lane] = std::bit_cast<std::uint32_t>(at[lane]->threshold) & kPayload;
-      __builtin_prefetch(leaf_values_.data() + row[lane] * n_outputs_);
+    for (std::size_t t = 0; t < count; ++t) {
+      row[t] = std::bit_cast<std::uint32_t>(first[at[t]].threshold) & kPayload;
+      const double* const values = leaf_values_.data() + row[t] * n_outputs_;
+      for (std::size_t k = 0; k < n_outputs_; k += kLineBytes / sizeof(double)) {
+        __builtin_prefetch(values + k);
+      }
     }
   }
 
@@ -204,7 +209,8 @@ class PackedForest final : public Forest {
       const auto [found, fresh] = row_of_bytes.try_emplace(std::move(key), next);
       if (fresh) {
         if (next > kPayload) bad("more than 4194304 distinct leaf vectors");
-        leaf_values_.insert(leaf_values_.end(), vector, vector + n_outputs_);
+        auto& values = building_.leaf_values;
+        values.insert(values.end(), vector, vector + n_outputs_);
       }
       row_of[i] = found->second;
     }
@@ -228,20 +234,21 @@ class PackedForest final : public Forest {
     const std::vector<std::uint32_t> leaves = leaves_below(a, tree, begin, n, row.size());
 
     // Slots are 32-bit.
-    if (lines_.size() > (std::numeric_limits<std::uint32_t>::max() - 2 * n) / kLineNodes - 2) {
+    constexpr std::size_t kSlots = std::numeric_limits<std::uint32_t>::max();
+    if (building_.lines.size() > (kSlots - 2 * n) / kLineNodes - 2) {
       bad("too many nodes");
     }
-    auto slot = static_cast<std::uint32_t>(lines_.size() * kLineNodes);
-    root_.push_back(slot);
+    auto slot = static_cast<std::uint32_t>(building_.lines.size() * kLineNodes);
+    building_.root.push_back(slot);
     std::vector<Pending> later;  // a stack: what is near in the tree stays near in memory
     std::vector<Pending> line;   // a heap of what may still go into this line
 
     const auto place = [&](std::uint32_t node, std::uint32_t at) {
-      if (at / kLineNodes == lines_.size()) {
-        lines_.emplace_back();
-        for (Node& filler : lines_.back().node) filler = leaf_node(0);
+      if (at / kLineNodes == building_.lines.size()) {
+        building_.lines.emplace_back();
+        for (Node& filler : building_.lines.back().node) filler = leaf_node(0);
       }
-      Node& target = lines_[at / kLineNodes].node[at % kLineNodes];
+      Node& target = building_.lines[at / kLineNodes].node[at % kLineNodes];
       const std::size_t i = begin + node;
       if (a.feature[i] < 0) {
         target = leaf_node(row[static_cast<std::size_t>(a.leaf_index[i])]);
@@ -270,7 +277,7 @@ class PackedForest final : public Forest {
       if (step > std::numeric_limits<std::uint16_t>::max()) {
         bad_tree(tree, std::to_string(n) + " nodes are too many; up to 65535 always fit");
       }
-      lines_[parent.slot / kLineNodes].node[parent.slot % kLineNodes].step =
+      building_.lines[parent.slot / kLineNodes].node[parent.slot % kLineNodes].step =
           static_cast<std::uint16_t>(step);
       place(static_cast<std::uint32_t>(a.left[begin + parent.node]), slot);
       place(static_cast<std::uint32_t>(a.right[begin + parent.node]), slot + 1);
@@ -281,9 +288,14 @@ class PackedForest final : public Forest {
   std::size_t n_features_;
   std::size_t n_outputs_;
   std::size_t n_trees_;
-  std::vector<Line> lines_;
-  std::vector<std::uint32_t> root_;  // slots, padded to whole groups of lanes
-  std::vector<double> leaf_values_;  // distinct rows of n_outputs_
+  ModelVector<Line> lines_;
+  ModelVector<std::uint32_t> root_;   // slots
+  ModelVector<double> leaf_values_;   // distinct rows of n_outputs_
+  struct {
+    std::vector<Line> lines;
+    std::vector<std::uint32_t> root;
+    std::vector<double> leaf_values;
+  } building_;  // the same, while they grow
 };
 
 }  // namespace

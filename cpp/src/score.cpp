@@ -118,7 +118,7 @@ void Scorer::score(const WindowBlock* blocks, std::size_t n_blocks,
   // After an encoder call the model's tables are in no near cache. What is sure to be needed is
   // asked for first, and arrives while the first window, which the encoder has just written,
   // is pooled.
-  parts_.triggers->prefetch();
+  parts_.triggers->prefetch(scratch.triggers);
   parts_.binary->prefetch();
   Stopwatch watch;
   if (n_windows > 0) {

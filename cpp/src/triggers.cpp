@@ -63,7 +63,7 @@ bool TriggerScratch::State::read(const CompiledTriggers& set, const Unit* text, 
   const auto add_probe = [&](bool prefix) {
     const std::uint64_t key = WordTable::key(hash, prefix);
     set.words.prefetch(key);
-    probes[n_probes++] = {key, spelled - first_spelled, 0, prefix, false};
+    probes[n_probes++] = {key, 2 * (spelled - first_spelled) + (prefix ? 1 : 0), 0};
   };
   const auto flush = [&]() {
     look_up(set, waiting);
@@ -199,7 +199,8 @@ TriggerSet& TriggerSet::operator=(TriggerSet&&) noexcept = default;
 
 std::size_t TriggerSet::size() const noexcept { return impl_->weights.size(); }
 
-void TriggerSet::prefetch() const noexcept {
+void TriggerSet::prefetch(TriggerScratch& scratch) const noexcept {
+  scratch.state_->prefetch(*impl_);
   impl_->literals.prefetch();
   impl_->words.prefetch();
   for (std::size_t i = 0; i < impl_->roots; i += 16) {

@@ -282,6 +282,10 @@ void CompiledTriggers::compile_phrases(const std::vector<TriggerSpec>& specs) {
   const std::vector<Element> all = merge_phrases(specs, roots);
   words = make_words(all);
   elements = all.size();
+  child_begin.reserve(elements + 1);
+  fires_begin.reserve(elements + 1);
+  steps.reserve(elements);
+  std::vector<std::uint32_t> all_fires;
   std::size_t child = roots;
   for (std::uint32_t e = 0; e < elements; ++e) {
     child_begin.push_back(index32(child));
@@ -289,11 +293,12 @@ void CompiledTriggers::compile_phrases(const std::vector<TriggerSpec>& specs) {
       ++child;
     }
     steps.push_back({all[e].parent, all[e].max_gap});
-    fires_begin.push_back(index32(fires.size()));
-    fires.insert(fires.end(), all[e].fires.begin(), all[e].fires.end());
+    fires_begin.push_back(index32(all_fires.size()));
+    all_fires.insert(all_fires.end(), all[e].fires.begin(), all[e].fires.end());
   }
   child_begin.push_back(index32(child));
-  fires_begin.push_back(index32(fires.size()));
+  fires_begin.push_back(index32(all_fires.size()));
+  fires = settle(all_fires);
 }
 
 }  // namespace raxe_fast

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "raxe_fast/model_memory.hpp"
 #include "raxe_fast/triggers.hpp"
 #include "triggers_literals.hpp"
 #include "triggers_words.hpp"
@@ -39,10 +40,10 @@ struct CompiledTriggers {
   WordTable words;  // the entries are elements
   std::size_t elements = 0;
   std::size_t roots = 0;                   // elements [0, roots) begin a phrase
-  std::vector<std::uint32_t> child_begin;  // by element, and the end: its children
-  std::vector<CompiledStep> steps;         // by element
-  std::vector<std::uint32_t> fires_begin;  // by element, and the end; in fires
-  std::vector<std::uint32_t> fires;        // triggers whose phrase ends with an element
+  ModelVector<std::uint32_t> child_begin;  // by element, and the end: its children
+  ModelVector<CompiledStep> steps;         // by element
+  ModelVector<std::uint32_t> fires_begin;  // by element, and the end; in fires
+  ModelVector<std::uint32_t> fires;        // triggers whose phrase ends with an element
 
   // Literals: the ones that end in a state, then those of output_link, and so on up to state 0.
   LiteralAutomaton literals;

@@ -11,8 +11,9 @@ LiteralAutomaton::LiteralAutomaton(const std::vector<Node>& nodes,
   const std::size_t short_gram = std::min(shortest, kGram);
   // Eight bits of room for the mark that tells short grams from long ones.
   short_shift_ = static_cast<unsigned>(64 - 8 * std::max<std::size_t>(short_gram, 1));
-  states_.clear();
+  filter_.resize(std::size_t{1} << kWordBits);
   states_.reserve(nodes.size());
+  edges_.reserve(nodes.size());  // a tree: one less
   for (const Node& node : nodes) {
     states_.push_back({static_cast<std::uint32_t>(edges_.size()), node.fallback,
                        static_cast<std::uint32_t>(node.edges.size()), node.depth >= short_gram,
@@ -73,10 +74,6 @@ void LiteralAutomaton::prefetch() const noexcept {
   for (std::size_t i = 0; i < filter_.size(); i += 8) {
     __builtin_prefetch(filter_.data() + i);
   }
-}
-
-std::size_t LiteralAutomaton::bytes() const noexcept {
-  return filter_.size() * 8 + states_.size() * sizeof(Record) + grams_.size() * sizeof(Gram) + edges_.size() * sizeof(Edge);
 }
 
 }  // namespace raxe_fast

@@ -14,6 +14,8 @@
 #include <string>
 #include <vector>
 
+#include "raxe_fast/model_memory.hpp"
+
 namespace raxe_fast {
 
 class LiteralAutomaton {
@@ -75,7 +77,6 @@ class LiteralAutomaton {
   [[nodiscard]] bool deep(State state) const noexcept { return states_[state].deep; }
 
   void prefetch() const noexcept;  // the filter
-  [[nodiscard]] std::size_t bytes() const noexcept;
 
  private:
   struct Edge {
@@ -118,11 +119,11 @@ class LiteralAutomaton {
 
   unsigned short_shift_ = 8;
   std::size_t gram_mask_ = 0;
-  std::vector<Gram> grams_ = std::vector<Gram>(1);  // first kGram characters of literals, ASCII
+  ModelVector<Gram> grams_;  // first kGram characters of literals, ASCII
   std::array<State, 128> from_root_{};
-  std::vector<std::uint64_t> filter_ = std::vector<std::uint64_t>(std::size_t{1} << kWordBits);
-  std::vector<Record> states_ = std::vector<Record>(1);
-  std::vector<Edge> edges_;  // by state, sorted
+  ModelVector<std::uint64_t> filter_;
+  ModelVector<Record> states_;
+  ModelVector<Edge> edges_;  // by state, sorted
 };
 
 }  // namespace raxe_fast

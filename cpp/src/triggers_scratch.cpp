@@ -7,6 +7,8 @@
 namespace raxe_fast {
 namespace {
 
+constexpr std::size_t kLineBytes = 64;
+
 // Sets the bits [begin, end); not empty.
 void set_run(std::uint64_t* bits, std::size_t begin, std::size_t end) noexcept {
   std::size_t word = begin / 64;
@@ -39,6 +41,26 @@ void TriggerScratch::State::prepare(const CompiledTriggers& set) {
   }
   touched.clear();
   first_pass = pass + 1;
+}
+
+void TriggerScratch::State::prefetch(const CompiledTriggers& set) noexcept {
+  if (owner != set.id) {
+    return;
+  }
+  const auto ask = [](const auto& items, std::size_t count) {
+    const char* const first = reinterpret_cast<const char*>(items.data());
+    const std::size_t bytes = std::min(items.size(), count) * sizeof(items[0]);
+    for (std::size_t i = 0; i < bytes; i += kLineBytes) {
+      __builtin_prefetch(first + i, 1);
+    }
+  };
+  ask(awaited, 4096);
+  ask(pending, kBatch);
+  ask(probes, kBatchProbes);
+  ask(recent, 64);
+  ask(spelling, kBatchSpelling / 4);
+  ask(reached, 64);
+  ask(progress, std::min<std::size_t>(set.roots, 1024));
 }
 
 void TriggerScratch::State::begin_pass(const CompiledTriggers& set) {
@@ -76,7 +98,7 @@ void TriggerScratch::State::keep(std::uint32_t trigger, std::uint32_t begin, std
 void TriggerScratch::State::look_up(const CompiledTriggers& set, std::size_t words) {
   const std::size_t n_probes = words == 0 ? 0 : pending[words - 1].probes_end;
   for (std::size_t p = 0; p < n_probes; ++p) {
-    probes[p].located = set.words.locate(probes[p].key, probes[p].bucket);
+    probes[p].bucket = set.words.locate(probes[p].key);
   }
   std::size_t first = 0;
   for (std::size_t w = 0; w < words; ++w) {
@@ -85,8 +107,8 @@ void TriggerScratch::State::look_up(const CompiledTriggers& set, std::size_t wor
     for (std::size_t p = word.probes_end; p-- > first;) {
       const Probe& probe = probes[p];
       WordTable::Entries entries;
-      if (probe.located && set.words.find(probe.key, probe.bucket, spelling.data() + word.spelling,
-                                          probe.bytes, probe.prefix, entries)) {
+      if (set.words.find(probe.key, probe.bucket, spelling.data() + word.spelling,
+                         probe.spelling / 2, (probe.spelling & 1) != 0, entries)) {
         end_word(set, entries, word);
         break;
       }

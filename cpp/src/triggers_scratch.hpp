@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "raxe_fast/model_memory.hpp"
 #include "raxe_fast/normalize.hpp"
 #include "raxe_fast/triggers.hpp"
 #include "triggers_impl.hpp"
@@ -45,9 +46,8 @@ struct TriggerScratch::State {
   // A key to look up for a word: of a beginning of it that may be a prefix, or of all of it.
   struct Probe {
     std::uint64_t key = 0;
-    std::uint32_t bytes = 0;   // of spelling
-    std::uint32_t bucket = 0;  // once located
-    bool prefix = false, located = false;
+    std::uint32_t spelling = 0;  // bytes of it, twice; plus 1 for a prefix
+    std::uint32_t bucket = 0;    // once located
   };
 
   // A word that waits for its lookup.
@@ -64,16 +64,19 @@ struct TriggerScratch::State {
   std::uint64_t owner = 0;               // id of the set the rest is sized for
   std::uint32_t pass = 0;                // stamp of the latest reading
   std::uint32_t first_pass = 0;          // over the current text
-  std::vector<std::uint64_t> awaited;    // a bit per element: the one before it has matched
-  std::vector<Progress> progress;        // by element
-  std::vector<Step> reached;             // as many as elements, and one
-  std::vector<Kept> kept;                // by trigger
+  ModelVector<std::uint64_t> awaited;    // a bit per element: the one before it has matched
+  ModelVector<Progress> progress;        // by element
+  ModelVector<Step> reached;             // as many as elements, and one
+  ModelVector<Kept> kept;                // by trigger
   std::vector<std::uint32_t> touched;    // triggers with matches in this text
-  std::vector<Recent> recent;            // a ring, no shorter than the longest literal
-  std::vector<std::uint32_t> counted;    // by trigger, for rule_score
-  std::vector<Pending> pending;          // kBatch
-  std::vector<Probe> probes;             // kBatchProbes and those of one more word
-  std::vector<std::uint8_t> spelling;    // likewise
+  ModelVector<Recent> recent;            // a ring, no shorter than the longest literal
+  ModelVector<std::uint32_t> counted;    // by trigger, for rule_score
+  ModelVector<Pending> pending;          // kBatch
+  ModelVector<Probe> probes;             // kBatchProbes and those of one more word
+  ModelVector<std::uint8_t> spelling;    // likewise
+
+  // Asks for what every text writes to: a store that waits for memory holds up all later ones.
+  void prefetch(const CompiledTriggers& set) noexcept;
 
   // Ready for the next text. The first stamp of its passes will be pass + 1.
   void prepare(const CompiledTriggers& set);

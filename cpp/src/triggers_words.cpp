@@ -9,16 +9,16 @@
 namespace raxe_fast {
 namespace {
 
-constexpr std::size_t kHead = 4;        // units of a record before its spelling
-constexpr std::size_t kMallocHead = 8;  // units: malloc puts large blocks 16 bytes after a line
+constexpr std::size_t kHead = 4;  // units of a record before its spelling
 
 }  // namespace
 
 WordTable::WordTable(const std::vector<Word>& words) {
   // At most 5 of 8 buckets are taken: few searches leave their cache line.
   mask_ = std::bit_ceil(words.size() * 8 / 5 + 2) - 1;
-  buckets_.assign(mask_ + 1, {});
-  records_.assign(1, 0);  // 0 means an empty bucket
+  buckets_.resize(mask_ + 1);
+  prefixes_.resize(std::size_t{1} << (kPrefixBits - 6));
+  std::vector<std::uint16_t> records{0};  // 0 means an empty bucket
   for (const Word& word : words) {
     std::uint64_t hash = kEmptyWord;
     std::vector<std::uint8_t> spelling(word.text.size() * kMaxSpelling);
@@ -49,11 +49,11 @@ WordTable::WordTable(const std::vector<Word>& words) {
 
     const std::size_t size = kHead + (bytes + 1) / 2 + blocks.size();
     // A record that fits into a line must not lie across two.
-    const std::size_t at_line = (records_.size() + kMallocHead) % kLine;
+    const std::size_t at_line = records.size() % kLine;
     if (size <= kLine && at_line + size > kLine) {
-      records_.resize(records_.size() + kLine - at_line);
+      records.resize(records.size() + kLine - at_line);
     }
-    const std::size_t begin = records_.size();
+    const std::size_t begin = records.size();
     if (begin + size > std::numeric_limits<std::uint32_t>::max() ||
         bytes > std::numeric_limits<std::uint16_t>::max()) {
       throw std::invalid_argument("triggers: too many words, or one too long");
@@ -63,18 +63,19 @@ WordTable::WordTable(const std::vector<Word>& words) {
     while (buckets_[at].record != 0) {
       at = (at + 1) & mask_;
     }
-    const std::size_t lines = ((begin + kMallocHead) % kLine + size - 1) / kLine;
+    const std::size_t lines = (begin % kLine + size - 1) / kLine;
     buckets_[at] = {tag(sought), static_cast<std::uint16_t>(std::min<std::size_t>(lines, 255)),
                     static_cast<std::uint32_t>(begin)};
     const std::size_t count = blocks.size();
-    records_.insert(records_.end(),
-                    {static_cast<std::uint16_t>(bytes), static_cast<std::uint16_t>(word.prefix),
-                     static_cast<std::uint16_t>(count & 0xFFFF),
-                     static_cast<std::uint16_t>(count >> 16)});
-    records_.resize(begin + kHead + (bytes + 1) / 2);
-    std::memcpy(records_.data() + begin + kHead, spelling.data(), bytes);
-    records_.insert(records_.end(), blocks.begin(), blocks.end());
+    records.insert(records.end(),
+                   {static_cast<std::uint16_t>(bytes), static_cast<std::uint16_t>(word.prefix),
+                    static_cast<std::uint16_t>(count & 0xFFFF),
+                    static_cast<std::uint16_t>(count >> 16)});
+    records.resize(begin + kHead + (bytes + 1) / 2);
+    std::memcpy(records.data() + begin + kHead, spelling.data(), bytes);
+    records.insert(records.end(), blocks.begin(), blocks.end());
   }
+  records_ = settle(records);
 }
 
 bool WordTable::find(std::uint64_t key, std::uint32_t bucket, const std::uint8_t* spelling,
@@ -97,10 +98,6 @@ void WordTable::prefetch() const noexcept {
   for (std::size_t i = 0; i < prefixes_.size(); i += 8) {
     __builtin_prefetch(prefixes_.data() + i);
   }
-}
-
-std::size_t WordTable::bytes() const noexcept {
-  return prefixes_.size() * 8 + buckets_.size() * sizeof(Bucket) + records_.size() * 2;
 }
 
 }  // namespace raxe_fast

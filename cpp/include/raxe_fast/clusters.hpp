@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "raxe_fast/model_memory.hpp"
+
 namespace raxe_fast {
 
 inline constexpr std::size_t kNearest = 3;
@@ -30,7 +32,7 @@ class Clusters {
   float nearest(const float* embedding, Neighbour* nearest) const noexcept;
 
  private:
-  std::vector<float> centroids_;
+  ModelVector<float> centroids_;
   std::size_t hidden_, count_, n_attack_;
 };
 

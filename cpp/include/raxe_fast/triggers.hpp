@@ -68,7 +68,8 @@ class TriggerSet {
  public:
   // Throws std::invalid_argument for an empty pattern (an element without words, a phrase without
   // elements), a pattern that is not in normalised form, a word or prefix that could never match
-  // (it holds a separator, or an `unspaced` character beside others), or a weight outside [0, 1).
+  // (it holds a separator, or an `unspaced` character beside others), a word of over 13,000
+  // characters, or a weight outside [0, 1).
   explicit TriggerSet(const std::vector<TriggerSpec>& specs);
   ~TriggerSet();
   TriggerSet(TriggerSet&&) noexcept;
@@ -76,9 +77,9 @@ class TriggerSet {
 
   [[nodiscard]] std::size_t size() const noexcept;
 
-  // Asks for the memory that every text needs (6 KiB), so that it arrives while the caller does
-  // something else. Changes no result.
-  void prefetch() const noexcept;
+  // Asks for the memory that every text needs (some 25 KiB), so that it arrives while the caller
+  // does something else. Changes no result.
+  void prefetch(TriggerScratch& scratch) const noexcept;
 
   // Appends the matches of `text` to `out`, sorted by (begin, end, trigger). A scratch serves any
   // number of sets, one at a time. Throws std::length_error for 2^32 - 1 code points or more.
