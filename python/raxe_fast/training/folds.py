@@ -15,7 +15,7 @@ from pathlib import Path
 from raxe_fast.errors import ModelFormatError
 from raxe_fast.training.corpus import Record
 
-__all__ = ["FINETUNE_INFO", "Holdout", "fold_of", "group_key"]
+__all__ = ["FINETUNE_INFO", "Holdout", "fold_of", "group_key", "tuned_from"]
 
 FINETUNE_INFO = "finetune.json"
 _HASHES = ("sha256", "md5")
@@ -97,3 +97,20 @@ class Holdout:
             return None
         holdout = cls.read(encoder)
         return None if holdout.fold is None else holdout
+
+
+def tuned_from(encoder_dir: Path | str) -> str | None:
+    """Name of the encoder that a fine-tuned one began as; None for any other directory.
+
+    Raises ModelFormatError for a finetune.json that does not say.
+    """
+    path = Path(encoder_dir)
+    if not (path / FINETUNE_INFO).is_file():
+        return None
+    try:
+        base = json.loads((path / FINETUNE_INFO).read_text(encoding="utf-8"))["base"]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ModelFormatError(
+            f"names no base encoder: {error}", path=path, member=FINETUNE_INFO
+        ) from error
+    return str(base)
