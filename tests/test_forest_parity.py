@@ -8,7 +8,6 @@ import json
 import shutil
 import subprocess
 import sys
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import raxe_fast
 from raxe_fast import _core
 from raxe_fast.treelite_reader import ForestArrays, read_treelite
 
@@ -238,9 +238,10 @@ def test_generators_rounding(value: float) -> None:
 
 def shipped_heads() -> list[tuple[str, Path, str]]:
     """(head, Treelite file, sha256) of every head of the installed models."""
-    models = Path(str(files("raxe_fast"))) / "models"
+    # An editable install has two folders: the sources, and the built files with the models.
+    manifests = [m for p in raxe_fast.__path__ for m in Path(p).glob("models/*/manifest.json")]
     found = []
-    for manifest in sorted(models.glob("*/manifest.json")):
+    for manifest in sorted(manifests):
         content = json.loads(manifest.read_text("utf-8"))
         for head, spec in content["heads"].items():
             path = manifest.parent / spec["file"]
