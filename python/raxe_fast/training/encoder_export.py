@@ -77,7 +77,7 @@ def export_encoder(
     """
     options = GraphOptions(precision=precision, weight_bits=weight_bits)
     encoder = source if isinstance(source, EncoderSource) else load_source(source)
-    tokenizer_bytes, specials = _prepare_tokenizer(encoder)
+    tokenizer_bytes, specials = prepare_tokenizer(encoder)
     model_bytes = build_encoder(encoder, options)
     graph = _GRAPHS[encoder.architecture]
     operators = count_operators(onnx.load_from_string(model_bytes))
@@ -185,7 +185,7 @@ def check_operators(
         raise EncoderError(f"the {stage} encoder has {', '.join(wrong)}")
 
 
-def _prepare_tokenizer(encoder: EncoderSource) -> tuple[bytes, tuple[int, int]]:
+def prepare_tokenizer(encoder: EncoderSource) -> tuple[bytes, tuple[int, int]]:
     """tokenizer.json as shipped, and the ids it puts around an empty text.
 
     Truncation and padding go: windows replace both. Words longer than WordPiece accepts are cut

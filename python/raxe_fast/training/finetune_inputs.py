@@ -9,7 +9,7 @@ from pathlib import Path
 from raxe_fast.errors import CorpusError
 from raxe_fast.training.augment import augment
 from raxe_fast.training.corpus import Record, find_split, read_corpus
-from raxe_fast.training.encoder_export import _prepare_tokenizer
+from raxe_fast.training.encoder_export import prepare_tokenizer
 from raxe_fast.training.encoder_source import EncoderSource
 from raxe_fast.training.finetune_data import Classes, TrainingSet, build_set
 from raxe_fast.training.finetune_options import FinetuneOptions
@@ -44,7 +44,7 @@ class Inputs:
         if options.augment is not None:
             made = augment(seen, replace(options.augment, folds=options.holdout.folds))
         classes = Classes.of([*seen, *(item.record for item in made)])
-        tokenizer, specials = _prepare_tokenizer(source)
+        tokenizer, specials = prepare_tokenizer(source)
         text = tokenizer.decode()
         return cls(
             train=build_set(seen, made, classes, text),

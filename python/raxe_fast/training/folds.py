@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from raxe_fast.errors import ModelFormatError
 from raxe_fast.training.corpus import Record
@@ -80,20 +82,14 @@ class Holdout:
 
         Raises ModelFormatError where the file is missing or says nothing about it.
         """
-        path = Path(encoder_dir)
-        try:
-            value = json.loads((path / FINETUNE_INFO).read_text(encoding="utf-8"))["holdout"]
-            return cls(**value)
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise ModelFormatError(
-                f"names no hold-out fold: {error}", path=path, member=FINETUNE_INFO
-            ) from error
+        with _reading(encoder_dir, "names no hold-out fold") as info:
+            return cls(**info["holdout"])
 
     @classmethod
     def find(cls, encoder: Path | str) -> Holdout | None:
         """The hold-out of a fine-tuned encoder; None for an encoder that was not fine-tuned here,
         or was without one. Raises as `read` does for a finetune.json that cannot be understood."""
-        if not (Path(encoder) / FINETUNE_INFO).is_file():
+        if not _is_tuned(encoder):
             return None
         holdout = cls.read(encoder)
         return None if holdout.fold is None else holdout
@@ -104,13 +100,21 @@ def tuned_from(encoder_dir: Path | str) -> str | None:
 
     Raises ModelFormatError for a finetune.json that does not say.
     """
-    path = Path(encoder_dir)
-    if not (path / FINETUNE_INFO).is_file():
+    if not _is_tuned(encoder_dir):
         return None
+    with _reading(encoder_dir, "names no base encoder") as info:
+        return str(info["base"])
+
+
+def _is_tuned(encoder_dir: Path | str) -> bool:
+    return (Path(encoder_dir) / FINETUNE_INFO).is_file()
+
+
+@contextmanager
+def _reading(encoder_dir: Path | str, complaint: str) -> Iterator[dict[str, Any]]:
+    """The content of finetune.json; whatever is wrong with it is a ModelFormatError."""
+    path = Path(encoder_dir)
     try:
-        base = json.loads((path / FINETUNE_INFO).read_text(encoding="utf-8"))["base"]
+        yield json.loads((path / FINETUNE_INFO).read_text(encoding="utf-8"))
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise ModelFormatError(
-            f"names no base encoder: {error}", path=path, member=FINETUNE_INFO
-        ) from error
-    return str(base)
+        raise ModelFormatError(f"{complaint}: {error}", path=path, member=FINETUNE_INFO) from error

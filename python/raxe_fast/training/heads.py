@@ -90,7 +90,7 @@ class Heads:
     binary: RandomForestClassifier
     family: RandomForestClassifier
     subfamily: RandomForestClassifier
-    worst_rows: Ints  # row of each attack text's worst window, in the order of attack texts
+    worst_rows: Ints  # row of each attack text's worst window, texts the encoder has not seen first
 
 
 def fit_forest(

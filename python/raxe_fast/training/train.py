@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from raxe_fast.model import load_model
 from raxe_fast.training.calibrate import fit_calibration
 from raxe_fast.training.card import data_table, write_card
 from raxe_fast.training.compose import rule_scores, score_embedded
-from raxe_fast.training.corpus import find_split, read_corpus
+from raxe_fast.training.corpus import Corpus, find_split, read_corpus
 from raxe_fast.training.folds import Holdout
 from raxe_fast.training.hardware import hardware
 from raxe_fast.training.heads import HeadsConfig, export_forest, fit_heads
@@ -33,7 +33,7 @@ from raxe_fast.training.package import pack, write_json, write_manifest
 from raxe_fast.training.report import build_report
 from raxe_fast.training.search import candidates, search_binary
 from raxe_fast.training.thresholds import dev_curve, fit_thresholds
-from raxe_fast.training.train_data import Labels, prepare_encoder, read_split
+from raxe_fast.training.train_data import Labels, embed_split, prepare_encoder
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -92,18 +92,23 @@ def train(
     files = prepare_encoder(encoder, work, options.precision)
     clock.done("encoder")
     directory = Path(corpus_dir)
-    read = partial(read_split, directory, files=files, cache=work, limit=options.limit,
-                   jobs=options.jobs)  # fmt: skip
-    corpus = read_corpus(find_split(directory, "train"), limit=options.limit)
+    embed = partial(embed_split, files=files, cache=work, jobs=options.jobs)
+
+    def read(name: str) -> Corpus:
+        return read_corpus(find_split(directory, name), limit=options.limit)
+
+    corpus = read("train")
     # A fine-tuned encoder: only what the heads will learn from is embedded.
     holdout = Holdout.find(encoder)
-    needed = None if holdout is None else lambda r: r.label == 1 or holdout.contains(r)
+    needed = corpus.records
+    if holdout is not None:
+        needed = [record for record in needed if record.label == 1 or holdout.contains(record)]
     splits = {
-        "train": read("train", cap=options.window_cap, keep=needed),
-        "dev": read("dev", cap=None),
+        "train": embed("train", replace(corpus, records=needed), cap=options.window_cap),
+        "dev": embed("dev", read("dev"), cap=None),
     }
     try:
-        splits["test"] = read("test", cap=None)
+        splits["test"] = embed("test", read("test"), cap=None)
     except CorpusError as error:
         if error.line is not None:
             raise

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from raxe_fast.errors import CorpusError
-from raxe_fast.training.corpus import Corpus, Record, find_split, read_corpus
+from raxe_fast.training.corpus import Corpus, Record
 from raxe_fast.training.embed import Embedded, EncoderFiles, embed_texts
 from raxe_fast.training.metrics import Floats, Ints
 
-__all__ = ["Labels", "Split", "prepare_encoder", "read_split", "worst_by_text"]
+__all__ = ["Labels", "Split", "embed_split", "prepare_encoder", "worst_by_text"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,22 +73,10 @@ def prepare_encoder(encoder: str, work: Path, precision: str) -> EncoderFiles:
     return EncoderFiles.open(target)
 
 
-def read_split(
-    directory: Path,
-    name: str,
-    files: EncoderFiles,
-    cache: Path,
-    *,
-    cap: int | None,
-    limit: int | None,
-    jobs: int,
-    keep: Callable[[Record], bool] | None = None,
+def embed_split(
+    name: str, corpus: Corpus, files: EncoderFiles, cache: Path, *, cap: int | None, jobs: int
 ) -> Split:
-    """Reads and embeds one split, at most `cap` windows of each text (None: all); only the records
-    that `keep` accepts, where it is given."""
-    corpus = read_corpus(find_split(directory, name), limit=limit)
-    if keep is not None:
-        corpus = replace(corpus, records=[record for record in corpus.records if keep(record)])
+    """Embeds the records of one split, at most `cap` windows of each text (None: all)."""
     embedded = embed_texts(corpus.texts, files, cache, cap=cap, jobs=jobs, title=f"embed {name}")
     return Split(corpus, embedded)
 
