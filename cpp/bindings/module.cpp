@@ -14,6 +14,7 @@
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <memory>
@@ -56,6 +57,7 @@ struct PyClusters : Held<rf::Clusters> {
   std::size_t hidden;
 };
 
+using PyFeatures = Held<rf::Features>;
 using PyScorer = Held<rf::Scorer>;
 
 // __init__ from a function that makes the object. (nb::new_ would cast all arguments twice.)
@@ -203,13 +205,15 @@ PyCalibration make_calibration(std::vector<double> weights, double bias,
 }
 
 double calibrate(const PyCalibration& self, const std::vector<double>& evidence) {
-  if (evidence.size() != rf::kEvidence) {
+  if (evidence.size() != rf::kEvidence && evidence.size() != rf::kPlainEvidence) {
     throw std::invalid_argument("evidence: wrong number of values");
   }
   for (const double value : evidence) {
     if (!(value - value == 0.0)) throw std::invalid_argument("evidence: not finite");
   }
-  return (*self.part)(evidence.data());
+  std::vector<double> all(evidence);
+  all.resize(rf::kEvidence, 0.0);
+  return (*self.part)(all.data());
 }
 
 PyClusters make_clusters(const In<float, 2>& centroids, std::size_t n_attack) {
@@ -312,11 +316,98 @@ double rule_score(const PyTriggers& self, nb::str text) {
   return self.part->rule_score(matches.data(), matches.size(), thread_scratch());
 }
 
+// ---- features --------------------------------------------------------------------------------
+
+Out<std::uint32_t, 1> ngram_hashes(nb::str text, std::size_t begin,
+                                   std::optional<std::size_t> end) {
+  const rf::TextView view = view_of(text);
+  std::u32string scratch;
+  std::vector<std::uint32_t> hashes;
+  {
+    nb::gil_scoped_release release;
+    rf::ngram_hashes(view, begin, end.value_or(view.length), scratch, hashes);
+  }
+  const std::size_t n = hashes.size();
+  return to_numpy<std::uint32_t, 1>(std::move(hashes), {n});
+}
+
+std::shared_ptr<const rf::LexicalModel> lexical_model(const In<std::int8_t, 2>& table,
+                                                      const In<float, 1>& scale,
+                                                      const In<float, 1>& bias) {
+  unsigned bits = 0;
+  while (bits < 24 && (std::size_t{1} << bits) < table.shape(0)) ++bits;
+  if (table.shape(1) != scale.shape(0)) {
+    throw std::invalid_argument("an n-gram table and its scale differ in outputs");
+  }
+  return std::make_shared<rf::LexicalModel>(
+      std::vector<std::int8_t>(table.data(), table.data() + table.size()), bits, to_vector(scale),
+      to_vector(bias));
+}
+
+PyFeatures make_features(const In<float, 2>& linear_weight, const In<float, 1>& linear_bias,
+                         const In<float, 1>& passage_weight, float passage_bias,
+                         const In<std::int8_t, 2>& lexical_table, const In<float, 1>& lexical_scale,
+                         const In<float, 1>& lexical_bias, const In<std::int8_t, 2>& label_table,
+                         const In<float, 1>& label_scale, const In<float, 1>& label_bias,
+                         const In<std::uint32_t, 1>& trigger_family,
+                         const In<double, 1>& trigger_weight, std::size_t families) {
+  rf::Features::Parts parts;
+  std::vector<float> weights(linear_weight.data(), linear_weight.data() + linear_weight.size());
+  parts.linear = std::make_shared<rf::LinearLayer>(weights, to_vector(linear_bias),
+                                                   linear_weight.shape(1));
+  parts.passages =
+      std::make_shared<rf::PassageFinder>(to_vector(passage_weight), passage_bias);
+  parts.lexical = lexical_model(lexical_table, lexical_scale, lexical_bias);
+  parts.labels = lexical_model(label_table, label_scale, label_bias);
+  parts.trigger_family = to_vector(trigger_family);
+  parts.trigger_weight = to_vector(trigger_weight);
+  parts.families = families;
+  return {std::make_shared<rf::Features>(std::move(parts))};
+}
+
+std::tuple<float, std::size_t, std::size_t> strongest_passage(const In<float, 2>& tokens,
+                                                              const In<float, 1>& weight,
+                                                              float bias) {
+  if (tokens.shape(1) != weight.shape(0)) {
+    throw std::invalid_argument("tokens: H differs from the length of weight");
+  }
+  const rf::PassageFinder finder(to_vector(weight), bias);
+  std::vector<float> scratch;
+  const rf::Passage found = finder(tokens.data(), tokens.shape(0), nullptr, scratch);
+  return {found.evidence, found.begin, found.end};
+}
+
+// The row as the fused call makes it, for training and tests.
+Out<float, 1> feature_row(const PyFeatures& self, const In<float, 1>& embedding, float evidence,
+                          nb::str text, std::size_t begin, std::size_t end,
+                          const std::vector<Match>& matches) {
+  const rf::Features& features = *self.part;
+  if (embedding.shape(0) != features.hidden()) {
+    throw std::invalid_argument("embedding: its length differs from hidden");
+  }
+  std::vector<rf::TriggerMatch> found;
+  for (const auto& [trigger, from, to] : matches) found.push_back({trigger, from, to});
+  const rf::TextView view = view_of(text);
+  std::vector<float> row(features.full_size());
+  std::copy(embedding.data(), embedding.data() + embedding.size(), row.begin());
+  {
+    nb::gil_scoped_release release;
+    rf::FeatureScratch scratch;
+    std::vector<bool> seen;
+    features.rules(found.data(), found.size(), seen, row.data() + features.rules_at());
+    features.fill(evidence, view, begin, end, scratch, row.data());
+    features.fill_labels(scratch, row.data());
+  }
+  const std::size_t n = row.size();
+  return to_numpy<float, 1>(std::move(row), {n});
+}
+
 // ---- the fused call --------------------------------------------------------------------------
 
 PyScorer make_scorer(const PyForest& binary, const PyForest& family, const PyForest& subfamily,
                      const PyCalibration& calibration, const PyClusters& clusters,
-                     const PyTriggers& triggers, std::size_t hidden, double detail_threshold) {
+                     const PyTriggers& triggers, std::size_t hidden, double detail_threshold,
+                     const PyFeatures* features) {
   if (clusters.hidden != hidden) {
     throw std::invalid_argument("scorer: the centroids' length differs from hidden");
   }
@@ -327,13 +418,15 @@ PyScorer make_scorer(const PyForest& binary, const PyForest& family, const PyFor
   parts.calibration = calibration.part;
   parts.clusters = clusters.part;
   parts.triggers = triggers.part;
+  if (features != nullptr) parts.features = features->part;
   parts.hidden = hidden;
   parts.detail_threshold = detail_threshold;
   return {std::make_shared<rf::Scorer>(std::move(parts))};
 }
 
 nb::list score(const PyScorer& self, nb::list blocks, const In<std::uint32_t, 1>& window_text,
-               nb::list texts, bool all_details, const std::optional<nb::list>& masks) {
+               nb::list texts, bool all_details, const std::optional<nb::list>& masks,
+               const std::optional<In<std::uint32_t, 2>>& spans) {
   const rf::Scorer& scorer = *self.part;
   const std::size_t hidden = scorer.parts().hidden;
   const std::size_t n_blocks = nb::len(blocks);
@@ -366,6 +459,10 @@ nb::list score(const PyScorer& self, nb::list blocks, const In<std::uint32_t, 1>
     throw std::invalid_argument("window_text: not one entry per window");
   }
 
+  if (spans && (spans->shape(0) != n_windows || spans->shape(1) != 2)) {
+    throw std::invalid_argument("spans: not two entries per window");
+  }
+
   const std::size_t n_texts = nb::len(texts);
   std::vector<nb::object> held(n_texts);
   std::vector<rf::TextView> text_views(n_texts);
@@ -377,11 +474,16 @@ nb::list score(const PyScorer& self, nb::list blocks, const In<std::uint32_t, 1>
     text_views[t] = view_of(held[t]);
   }
 
+  std::vector<rf::WindowSpan> window_spans(spans ? n_windows : 0);
+  for (std::size_t w = 0; w < window_spans.size(); ++w) {
+    window_spans[w] = {spans->data()[2 * w], spans->data()[2 * w + 1]};
+  }
   std::vector<rf::TextScore> results;
   {
     nb::gil_scoped_release release;
-    scorer.score(views.data(), n_blocks, window_text.data(), text_views.data(), n_texts,
-                 all_details, results);
+    scorer.score(views.data(), n_blocks, window_text.data(),
+                 spans ? window_spans.data() : nullptr, text_views.data(), n_texts, all_details,
+                 results);
   }
   nb::list out;
   for (rf::TextScore& result : results) out.append(nb::cast(std::move(result)));
@@ -451,11 +553,13 @@ void bind_parts(nb::module_& m) {
   nb::class_<PyCalibration>(m, "Calibration", "Evidence -> calibrated probability of an attack.")
       .def("__init__", init(&make_calibration), "weights"_a, "bias"_a,
            "knot_x"_a = std::vector<double>{}, "knot_y"_a = std::vector<double>{},
-           "weights: 2 (forest_logit, rules). knots: the isotonic map, or empty.\n\n"
+           "weights: 2 (forest_logit, rules), or 6 (and linear, passage, lexical, windows).\n"
+           "knots: the isotonic map, or empty.\n\n"
            "Raises ValueError for values that are not finite, knots that do not increase, or a\n"
            "negative weight of forest_logit.")
       .def("__call__", &calibrate, "evidence"_a,
-           "evidence: (forest_logit, rule score). Returns the probability in [0, 1].");
+           "evidence: the 6 values that the weights are for; 2 stand for those and four zeros.\n"
+           "Returns the probability in [0, 1].");
 
   nb::class_<PyClusters>(m, "Clusters", "Nearest cluster centroids by cosine.")
       .def("__init__", init(&make_clusters), "centroids"_a.noconvert(), "n_attack"_a,
@@ -484,6 +588,37 @@ void bind_parts(nb::module_& m) {
       .def("__len__", [](const PyTriggers& t) { return t.part->size(); });
 }
 
+void bind_features(nb::module_& m) {
+  m.def("ngram_hashes", &ngram_hashes, "text"_a, "begin"_a = 0, "end"_a = nb::none(),
+        "uint32 (n,): the hashes of all n-grams of code points [begin, end) of the text: characters\n"
+        "in threes, fours and fives, words, and pairs of words, of the normalised text.");
+  m.def("strongest_passage", &strongest_passage, "tokens"_a.noconvert(), "weight"_a.noconvert(),
+        "bias"_a,
+        "tokens: float32 (S, H), weight: float32 (H,). (evidence, begin, end) of the strongest\n"
+        "passage: the 8 tokens in a row whose mean of weight @ token + bias is highest.\n\n"
+        "Raises ValueError for lengths that differ or a weight that is not finite.");
+  nb::class_<PyFeatures>(m, "Features", "What the forests see of a window, in one row.")
+      .def("__init__", init(&make_features), "linear_weight"_a.noconvert(),
+           "linear_bias"_a.noconvert(), "passage_weight"_a.noconvert(), "passage_bias"_a,
+           "lexical_table"_a.noconvert(), "lexical_scale"_a.noconvert(),
+           "lexical_bias"_a.noconvert(), "label_table"_a.noconvert(), "label_scale"_a.noconvert(),
+           "label_bias"_a.noconvert(), "trigger_family"_a.noconvert(),
+           "trigger_weight"_a.noconvert(), "families"_a,
+           "linear_weight float32 (K, H), linear_bias (K,): logits on the embedding; passage_weight\n"
+           "(H,): logit of a token; *_table int8 (2^bits, outputs) with *_scale and *_bias float32\n"
+           "(outputs,): n-gram models; trigger_family uint32 and trigger_weight float64 (triggers,).\n\n"
+           "Raises ValueError for parts that do not fit, or values that are not finite.")
+      .def("row", &feature_row, "embedding"_a.noconvert(), "evidence"_a, "text"_a, "begin"_a,
+           "end"_a, "matches"_a,
+           "float32 (full_size,) for the window [begin, end) of the text, as the fused call makes\n"
+           "it. embedding: float32 (H,); matches: as TriggerSet.match gives them.")
+      .def_prop_ro("hidden", [](const PyFeatures& f) { return f.part->hidden(); })
+      .def_prop_ro("size", [](const PyFeatures& f) { return f.part->size(); },
+                   "Length of the row that the binary forest sees.")
+      .def_prop_ro("full_size", [](const PyFeatures& f) { return f.part->full_size(); },
+                   "Length of the row that the family and subfamily forests see.");
+}
+
 void bind_scoring(nb::module_& m) {
   using rf::TextScore;
   nb::class_<TextScore>(m, "TextScore", "What Scorer.score says of one text. Read-only.")
@@ -492,6 +627,14 @@ void bind_scoring(nb::module_& m) {
               "NaN if an embedding was not finite.")
       .def_ro("forest_probability", &TextScore::forest_probability,
               "Uncalibrated P(attack) of the worst window; NaN without one.")
+      .def_ro("linear", &TextScore::linear,
+              "Evidence of the worst window, logits; NaN without one or without features.")
+      .def_ro("passage", &TextScore::passage)
+      .def_ro("lexical", &TextScore::lexical)
+      .def_prop_ro(
+          "passage_tokens",
+          [](const TextScore& s) { return std::make_pair(s.passage_begin, s.passage_end); },
+          "Its strongest passage: tokens of the window, half open, special tokens counted.")
       .def_ro("rule_score", &TextScore::rule_score)
       .def_ro("window", &TextScore::window,
               "The worst window's index within the text (the first of equals; the first that is\n"
@@ -520,20 +663,24 @@ void bind_scoring(nb::module_& m) {
   nb::class_<PyScorer>(m, "Scorer", "The fused call. Immutable and thread-safe.")
       .def("__init__", init(&make_scorer), "binary"_a, "family"_a, "subfamily"_a, "calibration"_a,
            "clusters"_a, "triggers"_a, "hidden"_a, "detail_threshold"_a,
-           "Raises ValueError if binary has not 2 outputs, a forest's n_features or the\n"
-           "centroids' length differs from hidden, or detail_threshold is NaN.")
+           "features"_a = nb::none(),
+           "Without features the forests see the embedding alone.\n\n"
+           "Raises ValueError if binary has not 2 outputs, a forest's n_features differs from the\n"
+           "row it will see, the centroids' length from hidden, or detail_threshold is NaN.")
       .def("score", &score, "blocks"_a, "window_text"_a.noconvert(), "texts"_a,
-           "all_details"_a = false, "masks"_a = nb::none(),
+           "all_details"_a = false, "masks"_a = nb::none(), "spans"_a.noconvert() = nb::none(),
            "Scores a batch with the GIL released; nothing is copied.\n\n"
            "blocks: list of float32 (B, S, hidden), C order: token embeddings of windows of equal\n"
            "length. window_text: uint32 (windows,): for each window, over all blocks in order, the\n"
            "index of its text. texts: list of str. masks: None, or per block uint8 (B, S), 0 for\n"
-           "padding. Returns one TextScore per text.\n\n"
+           "padding. spans: uint32 (windows, 2): the code points [begin, end) that each window\n"
+           "covers of its text; None: all. Returns one TextScore per text.\n\n"
            "Raises TypeError for another dtype, rank or layout or for a text that is not a str,\n"
            "ValueError for shapes that do not fit or an index that is no text.",
            nb::sig("def score(self, blocks: list[NDArray[numpy.float32]], window_text: "
                    "NDArray[numpy.uint32], texts: list[str], all_details: bool = "
-                   "False, masks: list[NDArray[numpy.uint8]] | None = None) -> "
+                   "False, masks: list[NDArray[numpy.uint8]] | None = None, spans: "
+                   "NDArray[numpy.uint32] | None = None) -> "
                    "list[TextScore]"))
       .def_prop_ro("hidden", [](const PyScorer& s) { return s.part->parts().hidden; })
       .def_prop_ro("detail_threshold",
@@ -564,5 +711,6 @@ NB_MODULE(_core, m) {
   m.def("build_info", &build_info, "How this module was built; JSON-safe.",
         nb::sig("def build_info() -> dict[str, typing.Any]"));
   bind_parts(m);
+  bind_features(m);
   bind_scoring(m);
 }

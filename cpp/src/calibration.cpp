@@ -31,7 +31,9 @@ Calibration::Calibration(std::vector<double> weights, double bias, std::vector<d
       bias_(bias),
       knot_x_(std::move(knot_x)),
       knot_y_(std::move(knot_y)) {
-  require(weights_.size() == kEvidence, "calibration: wrong number of weights");
+  require(weights_.size() == kEvidence || weights_.size() == kPlainEvidence,
+          "calibration: wrong number of weights");
+  weights_.resize(kEvidence, 0.0);
   require(all_finite(weights_) && std::isfinite(bias_), "calibration: weight not finite");
   require(weights_[0] >= 0.0, "calibration: the weight of forest_logit is negative");
   require(knot_x_.size() == knot_y_.size(), "calibration: knots differ in length");

@@ -1,5 +1,6 @@
 #include "raxe_fast/score.hpp"
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <limits>
@@ -36,7 +37,9 @@ class Stopwatch {
 // Per thread, sized by the model alone.
 struct Scratch {
   TriggerScratch triggers;
-  std::vector<float> embedding;
+  FeatureScratch features;
+  std::vector<float> row, evidence;  // the row begins with the embedding
+  std::vector<bool> seen;            // triggers
 };
 
 Scratch& thread_scratch() {
@@ -68,36 +71,45 @@ Window window_at(const WindowBlock* blocks, std::size_t flat, std::size_t hidden
   return window_in(*blocks, flat, hidden);
 }
 
-bool all_finite(const std::vector<float>& values) noexcept {
+bool all_finite(const float* values, std::size_t n) noexcept {
   // 0 * NaN and 0 * infinity are NaN; unlike a test of each value, this vectorises.
   float sum = 0.0F;
-  for (const float value : values) sum += value * 0.0F;
+  for (std::size_t i = 0; i < n; ++i) sum += values[i] * 0.0F;
   return sum == 0.0F;
 }
 
-void check_forest(const std::shared_ptr<const Forest>& forest, std::size_t hidden) {
+void check_forest(const std::shared_ptr<const Forest>& forest, std::size_t features) {
   require(forest != nullptr, "scorer: a forest is missing");
-  require(forest->n_features() == hidden, "scorer: a forest's n_features differs from hidden");
+  require(forest->n_features() == features,
+          "scorer: a forest's n_features differs from the size of its row");
 }
 
 }  // namespace
 
 Scorer::Scorer(Parts parts) : parts_(std::move(parts)) {
   require(parts_.hidden > 0, "scorer: hidden is 0");
-  check_forest(parts_.binary, parts_.hidden);
-  check_forest(parts_.family, parts_.hidden);
-  check_forest(parts_.subfamily, parts_.hidden);
+  const Features* const features = parts_.features.get();
+  require(features == nullptr || features->hidden() == parts_.hidden,
+          "scorer: the features' width differs from hidden");
+  check_forest(parts_.binary, features == nullptr ? parts_.hidden : features->size());
+  const std::size_t full = features == nullptr ? parts_.hidden : features->full_size();
+  check_forest(parts_.family, full);
+  check_forest(parts_.subfamily, full);
   require(parts_.binary->n_outputs() == 2, "scorer: the binary forest has not 2 outputs");
   require(parts_.calibration != nullptr, "scorer: the calibration is missing");
   require(parts_.clusters != nullptr, "scorer: the clusters are missing");
   require(parts_.triggers != nullptr, "scorer: the triggers are missing");
+  require(features == nullptr || features->triggers() == parts_.triggers->size(),
+          "scorer: features and triggers differ in number");
   require(!std::isnan(parts_.detail_threshold), "scorer: detail_threshold is NaN");
 }
 
 void Scorer::score(const WindowBlock* blocks, std::size_t n_blocks,
-                   const std::uint32_t* window_text, const TextView* texts, std::size_t n_texts,
-                   bool all_details, std::vector<TextScore>& out) const {
+                   const std::uint32_t* window_text, const WindowSpan* spans,
+                   const TextView* texts, std::size_t n_texts, bool all_details,
+                   std::vector<TextScore>& out) const {
   const std::size_t hidden = parts_.hidden;
+  const Features* const features = parts_.features.get();
   std::size_t n_windows = 0;
   for (std::size_t b = 0; b < n_blocks; ++b) n_windows += blocks[b].windows;
   require(n_windows <= static_cast<std::size_t>(std::numeric_limits<std::int32_t>::max()),
@@ -112,8 +124,23 @@ void Scorer::score(const WindowBlock* blocks, std::size_t n_blocks,
   }
 
   Scratch& scratch = thread_scratch();
-  scratch.embedding.resize(hidden);
-  float* const embedding = scratch.embedding.data();
+  scratch.row.resize(features == nullptr ? hidden : features->full_size());
+  float* const embedding = scratch.row.data();
+
+  // Everything about a window that the forests see; its embedding is in place. False if a value is
+  // not finite: huge tokens may have a finite mean and overflow in the passage's evidence.
+  const auto describe = [&](const Window& window, std::size_t flat, Passage& passage) {
+    if (features == nullptr) return true;
+    passage = features->passages()(window.tokens, window.length, window.mask, scratch.evidence);
+    const std::uint32_t owner = window_text[flat];
+    const TextView view = texts[owner];
+    const std::vector<TriggerMatch>& matches = out[owner].matches;
+    features->rules(matches.data(), matches.size(), scratch.seen,
+                    embedding + features->rules_at());
+    features->fill(passage.evidence, view, spans == nullptr ? 0 : spans[flat].begin,
+                   spans == nullptr ? view.length : spans[flat].end, scratch.features, embedding);
+    return all_finite(embedding + hidden, features->size() - hidden);
+  };
 
   // After an encoder call the model's tables are in no near cache. What is sure to be needed is
   // asked for first, and arrives while the first window, which the encoder has just written,
@@ -133,6 +160,7 @@ void Scorer::score(const WindowBlock* blocks, std::size_t n_blocks,
         parts_.triggers->rule_score(text.matches.data(), text.matches.size(), scratch.triggers);
     watch.lap(text.times.triggers);
 
+    text.linear = text.passage = text.lexical = static_cast<float>(kNaN);
     text.forest_probability = kNaN;
     if (windows_left(text) == 0) {
       windows_left(text) = -1;
@@ -148,12 +176,17 @@ void Scorer::score(const WindowBlock* blocks, std::size_t n_blocks,
     if (!text.finite) {
       text.score = kNaN;
       text.forest_probability = kNaN;
+      text.linear = text.passage = text.lexical = static_cast<float>(kNaN);
+      text.passage_begin = text.passage_end = 0;
       return;
     }
     if (worst != last_flat) {
       const Window window = window_at(blocks, worst, hidden);
       mean_pool_l2(window.tokens, window.length, hidden, window.mask, embedding);
       watch.lap(text.times.pooling);
+      Passage again;
+      describe(window, worst, again);
+      watch.lap(text.times.forests);
     }
     // The forests' roots arrive while the clusters, which are read in one stream, are searched.
     const bool details = all_details || text.score >= parts_.detail_threshold;
@@ -164,6 +197,7 @@ void Scorer::score(const WindowBlock* blocks, std::size_t n_blocks,
     text.novelty = parts_.clusters->nearest(embedding, text.nearest);
     watch.lap(text.times.clusters);
     if (details) {
+      if (features != nullptr) features->fill_labels(scratch.features, embedding);
       text.family.resize(parts_.family->n_outputs());
       parts_.family->predict(embedding, text.family.data());
       text.subfamily.resize(parts_.subfamily->n_outputs());
@@ -179,13 +213,24 @@ void Scorer::score(const WindowBlock* blocks, std::size_t n_blocks,
       const auto index = static_cast<std::int32_t>(text.window_scores.size());
       const Window window = window_in(blocks[b], row, hidden);
       if (flat != 0) mean_pool_l2(window.tokens, window.length, hidden, window.mask, embedding);
-      const bool finite = all_finite(scratch.embedding);
+      bool finite = all_finite(embedding, hidden);
       watch.lap(text.times.pooling);
 
+      Passage passage;
+      finite = finite && describe(window, flat, passage);
       if (finite) {
         double probability[2];
         parts_.binary->predict(embedding, probability);
-        const double evidence[kEvidence] = {clipped_logit(probability[1]), text.rule_score};
+        double evidence[kEvidence] = {clipped_logit(probability[1]), text.rule_score};
+        if (features != nullptr) {
+          evidence[2] = static_cast<double>(embedding[features->linear_at()]);
+          evidence[3] = static_cast<double>(passage.evidence);
+          evidence[4] = static_cast<double>(embedding[features->lexical_at()]);
+          // Windows still to come and those that were scored.
+          const auto windows = static_cast<double>(windows_left(text)) +
+                               static_cast<double>(text.window_scores.size());
+          evidence[5] = std::log(windows);
+        }
         const double calibrated = (*parts_.calibration)(evidence);
         text.window_scores.push_back(calibrated);
         // Strictly greater: of equal windows the first stands for the text.
@@ -193,6 +238,13 @@ void Scorer::score(const WindowBlock* blocks, std::size_t n_blocks,
           text.score = calibrated;
           text.forest_probability = probability[1];
           text.window = index;
+          if (features != nullptr) {
+            text.linear = static_cast<float>(evidence[2]);
+            text.passage = passage.evidence;
+            text.lexical = static_cast<float>(evidence[4]);
+            text.passage_begin = static_cast<std::uint32_t>(passage.begin);
+            text.passage_end = static_cast<std::uint32_t>(passage.end);
+          }
           worst_flat(text) = static_cast<std::int32_t>(flat);
         }
       } else {

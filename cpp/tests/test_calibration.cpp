@@ -16,7 +16,33 @@ double at(const Calibration& calibration, double logit, double rules) {
   return calibration(evidence);
 }
 
+double logistic(double z) { return 1.0 / (1.0 + std::exp(-z)); }
+
 }  // namespace
+
+TEST_CASE("calibration unit: six weights for six pieces of evidence") {
+  const std::vector<double> weights{1.0, 2.0, -0.5, 0.25, 4.0, -1.0};
+  const Calibration calibration(weights, 0.125, {}, {});
+  const double evidence[kEvidence] = {0.5, 0.75, 2.0, -3.0, 0.0625, 0.5};
+  CHECK(calibration(evidence) ==
+        doctest::Approx(logistic(0.125 + 0.5 + 1.5 - 1.0 - 0.75 + 0.25 - 0.5)).epsilon(1e-15));
+  // Each weight belongs to its own piece of evidence.
+  for (std::size_t i = 0; i < kEvidence; ++i) {
+    double one[kEvidence] = {};
+    one[i] = 1.0;
+    CHECK(calibration(one) == doctest::Approx(logistic(0.125 + weights[i])).epsilon(1e-15));
+  }
+}
+
+TEST_CASE("calibration rules: two weights leave the rest of the evidence out") {
+  const Calibration two({0.9, 3.0}, -2.0, {0.1, 0.6}, {0.2, 0.9});
+  const Calibration six({0.9, 3.0, 0.0, 0.0, 0.0, 0.0}, -2.0, {0.1, 0.6}, {0.2, 0.9});
+  for (int i = -40; i <= 40; ++i) {
+    const double evidence[kEvidence] = {i * 0.2, 0.4, 5.0, -5.0, 7.0, 3.0};
+    CHECK(two(evidence) == at(two, i * 0.2, 0.4));
+    CHECK(six(evidence) == two(evidence));
+  }
+}
 
 TEST_CASE("calibration unit: logistic literals") {
   const Calibration calibration({1.0, 2.0}, -1.0, {}, {});
@@ -74,7 +100,13 @@ TEST_CASE("calibration safety: malformed parameters are refused") {
   using V = std::vector<double>;
   const auto make = [](V w, double b, V x, V y) { return Calibration(w, b, x, y); };
   CHECK_THROWS_AS(make({1.0}, 0.0, {}, {}), std::invalid_argument);
+  CHECK_THROWS_AS(make({}, 0.0, {}, {}), std::invalid_argument);
   CHECK_THROWS_AS(make({1.0, 1.0, 1.0}, 0.0, {}, {}), std::invalid_argument);
+  CHECK_THROWS_AS(make(V(5, 1.0), 0.0, {}, {}), std::invalid_argument);
+  CHECK_THROWS_AS(make(V(7, 1.0), 0.0, {}, {}), std::invalid_argument);
+  CHECK_NOTHROW(make(V(6, 1.0), 0.0, {}, {}));
+  CHECK_THROWS_AS(make({1.0, 1.0, 1.0, 1.0, 1.0, nan}, 0.0, {}, {}), std::invalid_argument);
+  CHECK_THROWS_AS(make({-1.0, 1.0, 1.0, 1.0, 1.0, 1.0}, 0.0, {}, {}), std::invalid_argument);
   CHECK_THROWS_AS(make({nan, 1.0}, 0.0, {}, {}), std::invalid_argument);
   CHECK_THROWS_AS(make({1.0, inf}, 0.0, {}, {}), std::invalid_argument);
   CHECK_THROWS_AS(make({1.0, 1.0}, nan, {}, {}), std::invalid_argument);

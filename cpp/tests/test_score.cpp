@@ -20,7 +20,7 @@ namespace {
 constexpr std::size_t kHidden = 4;
 
 // A forest that says what it sees: output 1 is the first feature as a probability, further
-// outputs repeat the other features; and it counts its calls.
+// outputs repeat the other features; and it counts its calls and keeps the rows it was given.
 class Probe final : public Forest {
  public:
   explicit Probe(std::size_t outputs, std::size_t features = kHidden)
@@ -31,6 +31,7 @@ class Probe final : public Forest {
   std::string_view kind() const noexcept override { return "probe"; }
   void predict(const float* features, double* out) const noexcept override {
     ++calls;
+    rows.emplace_back(features, features + features_);
     for (std::size_t i = 0; i < outputs_; ++i) {
       out[i] = static_cast<double>(features[i % features_]);
     }
@@ -40,6 +41,7 @@ class Probe final : public Forest {
     }
   }
   mutable std::size_t calls = 0;
+  mutable std::vector<std::vector<float>> rows;
 
  private:
   std::size_t outputs_, features_;
@@ -93,7 +95,7 @@ TEST_CASE("score unit: one text, one window") {
     const std::uint32_t window_text[] = {0};
     const TextView text = view("ignore the secret, ignore");
     std::vector<TextScore> out(5);
-    scorer.score(&block, 1, window_text, &text, 1, false, out);
+    scorer.score(&block, 1, window_text, nullptr, &text, 1, false, out);
     REQUIRE(out.size() == 1);
     const TextScore& s = out[0];
     CHECK(s.rule_score == doctest::Approx(0.9));
@@ -111,6 +113,11 @@ TEST_CASE("score unit: one text, one window") {
     CHECK(s.novelty == doctest::Approx(0.2));
     CHECK(s.matches == std::vector<TriggerMatch>{{0, 0, 6}, {1, 11, 17}, {0, 19, 25}});
     CHECK(s.finite);
+    // Nothing but the forest was asked.
+    CHECK(std::isnan(s.linear));
+    CHECK(std::isnan(s.passage));
+    CHECK(std::isnan(s.lexical));
+    CHECK(s.passage_end == 0);
   });
 }
 
@@ -122,7 +129,7 @@ TEST_CASE("score rules: the worst window stands for its text, in blocks of any o
   const std::uint32_t window_text[] = {1, 0, 1, 0};
   const TextView texts[] = {view("nothing"), view("here")};
   std::vector<TextScore> out;
-  scorer.score(blocks, 2, window_text, texts, 2, false, out);
+  scorer.score(blocks, 2, window_text, nullptr, texts, 2, false, out);
   CHECK(out[0].window == 1);
   CHECK(out[0].window_scores.size() == 2);
   CHECK(out[0].window_scores[0] == doctest::Approx(0.5));
@@ -149,7 +156,7 @@ TEST_CASE("score rules: of equal windows the first wins") {
   const std::uint32_t window_text[] = {0, 0, 0};
   const TextView text = view("");
   std::vector<TextScore> out;
-  scorer.score(&block, 1, window_text, &text, 1, false, out);
+  scorer.score(&block, 1, window_text, nullptr, &text, 1, false, out);
   CHECK(out[0].window == 0);
   CHECK(out[0].nearest[0].cluster == 1);
 }
@@ -159,7 +166,7 @@ TEST_CASE("score rules: a text without windows is judged by the rules") {
   const Scorer scorer(rig.parts());
   const TextView texts[] = {view("secret"), view("")};
   std::vector<TextScore> out;
-  scorer.score(nullptr, 0, nullptr, texts, 2, true, out);
+  scorer.score(nullptr, 0, nullptr, nullptr, texts, 2, true, out);
   REQUIRE(out.size() == 2);
   CHECK(out[0].score == doctest::Approx(0.8));
   CHECK(out[0].rule_score == doctest::Approx(0.8));
@@ -181,13 +188,13 @@ TEST_CASE("score rules: details below the threshold only on request; no texts, n
   const std::uint32_t window_text[] = {0};
   const TextView text = view("x");
   std::vector<TextScore> out;
-  scorer.score(&block, 1, window_text, &text, 1, false, out);
+  scorer.score(&block, 1, window_text, nullptr, &text, 1, false, out);
   CHECK(out[0].family.empty());
   CHECK(out[0].subfamily.empty());
-  scorer.score(&block, 1, window_text, &text, 1, true, out);
+  scorer.score(&block, 1, window_text, nullptr, &text, 1, true, out);
   CHECK(out[0].family.size() == 3);
   CHECK(out[0].subfamily.size() == 4);
-  scorer.score(nullptr, 0, nullptr, nullptr, 0, false, out);
+  scorer.score(nullptr, 0, nullptr, nullptr, nullptr, 0, false, out);
   CHECK(out.empty());
 }
 
@@ -199,7 +206,7 @@ TEST_CASE("score rules: masks") {
   const std::uint32_t window_text[] = {0, 1};
   const TextView texts[] = {view("a"), view("b")};
   std::vector<TextScore> out;
-  scorer.score(&block, 1, window_text, texts, 2, true, out);
+  scorer.score(&block, 1, window_text, nullptr, texts, 2, true, out);
   CHECK(out[0].nearest[0].cluster == 1);
   CHECK(out[0].nearest[0].cosine == 1.0F);
   CHECK(out[1].nearest[1].cosine == -1.0F);
@@ -216,7 +223,7 @@ TEST_CASE("score safety: a window that is not finite marks its text, not the oth
       const std::uint32_t window_text[] = {0, 0, 1, 0};
       const TextView texts[] = {view("ignore"), view("ignore")};
       std::vector<TextScore> out;
-      scorer.score(&block, 1, window_text, texts, 2, true, out);
+      scorer.score(&block, 1, window_text, nullptr, texts, 2, true, out);
       CHECK_FALSE(out[0].finite);
       CHECK(std::isnan(out[0].score));
       CHECK(std::isnan(out[0].forest_probability));
@@ -243,7 +250,7 @@ TEST_CASE("score safety: bad indices and missing parts are refused") {
   const std::uint32_t window_text[] = {1};
   const TextView text = view("x");
   std::vector<TextScore> out;
-  CHECK_THROWS_AS(scorer.score(&block, 1, window_text, &text, 1, false, out),
+  CHECK_THROWS_AS(scorer.score(&block, 1, window_text, nullptr, &text, 1, false, out),
                   std::invalid_argument);
 
   const auto broken = [&](auto change) {
@@ -271,7 +278,7 @@ TEST_CASE("score all: threads with scratch of their own give the same results") 
   const std::uint32_t window_text[] = {0, 1, 1, 0};
   const TextView texts[] = {view("ignore all"), view("the secret")};
   std::vector<TextScore> serial;
-  scorer.score(&block, 1, window_text, texts, 2, true, serial);
+  scorer.score(&block, 1, window_text, nullptr, texts, 2, true, serial);
   std::vector<std::vector<TextScore>> results(4);
   std::vector<std::thread> threads;
   for (auto& result : results) {
@@ -279,7 +286,9 @@ TEST_CASE("score all: threads with scratch of their own give the same results") 
       // Parts of its own: the probe's call counter is not made for sharing.
       const Rig own;
       const Scorer mine(own.parts());
-      for (int i = 0; i < 50; ++i) mine.score(&block, 1, window_text, texts, 2, true, result);
+      for (int i = 0; i < 50; ++i) {
+        mine.score(&block, 1, window_text, nullptr, texts, 2, true, result);
+      }
     });
   }
   for (auto& thread : threads) thread.join();

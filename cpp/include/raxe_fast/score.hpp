@@ -1,8 +1,8 @@
 // The fused call: token embeddings and texts in, verdict material out, for a whole batch.
 //
-//   per window: mean_pool_l2 -> binary forest
-//   per text:   triggers (once, over the whole text) -> calibrate each window's forest logit with
-//               the text's rule score -> the worst window stands for the text
+//   per window: mean_pool_l2 -> features of window and text -> binary forest
+//   per text:   triggers (once, over the whole text) -> calibrate each window's evidence with the
+//               text's rule score -> the worst window stands for the text
 //               -> family and subfamily forests and nearest clusters of that window
 #pragma once
 
@@ -13,6 +13,7 @@
 
 #include "raxe_fast/calibration.hpp"
 #include "raxe_fast/clusters.hpp"
+#include "raxe_fast/features.hpp"
 #include "raxe_fast/forest.hpp"
 #include "raxe_fast/text.hpp"
 #include "raxe_fast/triggers.hpp"
@@ -27,12 +28,22 @@ struct WindowBlock {
   const std::uint8_t* mask = nullptr;  // (windows, length), or nullptr: no padding
 };
 
+// The code points [begin, end) of its text that a window covers.
+struct WindowSpan {
+  std::uint32_t begin, end;
+};
+
 struct StageTimes {  // nanoseconds, steady clock
   std::uint64_t pooling = 0, forests = 0, clusters = 0, triggers = 0;
 };
 
 struct TextScore {
   double score = 0.0;                // calibrated P(attack) of the worst window
+  float linear = 0.0F;               // evidence of that window, see calibration.hpp; NaN: none
+  float passage = 0.0F;
+  float lexical = 0.0F;
+  std::uint32_t passage_begin = 0;   // its strongest passage: tokens of the window, half open
+  std::uint32_t passage_end = 0;
   double forest_probability = 0.0;   // binary forest of that window, uncalibrated; NaN: no window
   double rule_score = 0.0;           // noisy-or of the triggers (L1)
   std::int32_t window = -1;          // index of the worst window within this text; -1: none
@@ -42,7 +53,7 @@ struct TextScore {
   Neighbour nearest[kNearest];       // valid if window >= 0
   float novelty = 1.0F;
   std::vector<TriggerMatch> matches; // sorted by (begin, end, trigger)
-  bool finite = true;                // false: an embedding held NaN or infinity; score is NaN
+  bool finite = true;                // false: what a forest sees held NaN or infinity; score is NaN
   StageTimes times;
 };
 
@@ -53,20 +64,23 @@ class Scorer {
     std::shared_ptr<const Calibration> calibration;
     std::shared_ptr<const Clusters> clusters;
     std::shared_ptr<const TriggerSet> triggers;
+    std::shared_ptr<const Features> features;  // nullptr: forests see the embedding alone
     std::size_t hidden = 0;
     double detail_threshold = 0.0;
   };
   // Throws std::invalid_argument if a part is missing, binary has not 2 outputs, or a forest's
-  // n_features differs from hidden.
+  // n_features differs from what it will be given: hidden, or with features their size, and their
+  // full size for the family and subfamily forests.
   explicit Scorer(Parts parts);
 
   // window_text: for each window, over all blocks in order, the index of its text. The windows of
   // one text keep their order. A text without windows gets rules only (window = -1, score =
   // rule_score, forest_probability NaN): the caller decides what that means.
+  // spans: for each window what it covers of its text; nullptr: all of it.
   // out: one per text, overwritten. Thread-safe; scratch is per thread and does not grow with the
   // batch. Throws std::invalid_argument if window_text holds an index >= n_texts.
   void score(const WindowBlock* blocks, std::size_t n_blocks, const std::uint32_t* window_text,
-             const TextView* texts, std::size_t n_texts, bool all_details,
+             const WindowSpan* spans, const TextView* texts, std::size_t n_texts, bool all_details,
              std::vector<TextScore>& out) const;
 
   [[nodiscard]] const Parts& parts() const noexcept { return parts_; }
