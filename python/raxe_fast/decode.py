@@ -1,0 +1,112 @@
+"""Decodes what a text holds in other spellings, so that a scanner can look at what it says.
+
+Runs on every text scanned: a text that holds nothing encoded costs some microseconds, and any text
+costs time in proportion to its length.
+"""
+
+from __future__ import annotations
+
+import re
+
+from raxe_fast.decode_ciphers import cipher_views, pig_latin_views
+from raxe_fast.decode_escapes import escape_views, morse_views
+from raxe_fast.decode_folding import folded_views, hidden_views
+from raxe_fast.decode_order import word_order_views
+from raxe_fast.decode_spans import base_n_views, code_list_views
+from raxe_fast.decode_spelling import leet_views, spacing_views
+from raxe_fast.decode_view import View, is_readable
+
+__all__ = ["View", "decoded_views"]
+
+# Decoders of single bytes or numbers: plain numbers can pass for letters there.
+_NUMERIC = frozenset({"hex", "binary", "decimal codes", "octal codes"})
+_SPANS = frozenset({"base64", "base32", "url", "html entities", "unicode escapes"}) | _NUMERIC
+_MAX_OPENED = 16
+# Digits, or what stands for letters besides them: without, there are no codes and no leetspeak.
+_DIGIT = re.compile("[0-9@$!]")
+
+
+def decoded_views(
+    text: str, *, max_views: int = 4, max_chars: int = 8192, max_depth: int = 2
+) -> list[View]:
+    """What the encoded parts of a text say, in the order of their begins; empty if there are none.
+
+    max_views: the most views to return; the longest texts are kept. max_chars: the most characters
+    of a view's text; what is encoded beyond is left out. max_depth: how many encodings may be
+    nested for a view, 1 for none within another. Views within another of the same kind are
+    dropped. Raises nothing for any str; ValueError for a limit below 1.
+    """
+    if min(max_views, max_chars, max_depth) < 1:
+        raise ValueError(f"limits must be at least 1: {max_views=}, {max_chars=}, {max_depth=}")
+    found = _candidates(text, max_chars)
+    if not found:
+        return []
+    # What reads like text comes first: the rest is looked at only for what it may hold in turn,
+    # and must not keep the others out.
+    ranked = [(view, _stands_alone(view)) for view in found]
+    ranked.sort(key=lambda pair: (not pair[1], -len(pair[0].text)))
+    kept: list[View] = []
+    opened = 0
+    for view, stands_alone in ranked:
+        if len(kept) == max_views or opened == _MAX_OPENED:
+            break
+        if view.text == text[view.begin : view.end]:
+            continue
+        inner = None
+        if max_depth > 1:
+            opened += 1
+            inner = _inner(view, max_chars, max_depth)
+        if inner is not None:
+            view = inner
+        elif not stands_alone:
+            continue
+        if not any(_within(view, other) for other in kept):
+            kept.append(view)
+    kept.sort(key=lambda view: (view.begin, view.end, view.kind))
+    return kept
+
+
+def _candidates(text: str, limit: int) -> list[View]:
+    """All single layers of encoding; those of spans need not be readable."""
+    lowered = text.lower()
+    words = lowered.split()
+    if not words:
+        return [] if text.isascii() else hidden_views(text, limit)
+    lengths = list(map(len, words))
+    found = base_n_views(text, max(lengths), limit)
+    if _DIGIT.search(text) is not None:
+        found += code_list_views(text, limit)
+        found += leet_views(text, words, limit)
+    found += escape_views(text, limit)
+    found += morse_views(text, limit)
+    found += spacing_views(text, lengths)
+    found += cipher_views(text, words)
+    found += word_order_views(text, lowered)
+    found += pig_latin_views(text, lowered, words, limit)
+    if not text.isascii():
+        found += hidden_views(text, limit)
+        found += folded_views(text, limit)
+    return [view if len(view.text) <= limit else _cut(view, limit) for view in found]
+
+
+def _stands_alone(view: View) -> bool:
+    """Whether the view's text is worth showing as it is."""
+    return view.kind not in _SPANS or is_readable(view.text, view.kind in _NUMERIC)
+
+
+def _cut(view: View, limit: int) -> View:
+    return View(view.kind, view.subfamily, view.begin, view.end, view.text[:limit])
+
+
+def _inner(view: View, max_chars: int, max_depth: int) -> View | None:
+    """What the plain text of a view says in turn, if most of it is encoded."""
+    views = decoded_views(view.text, max_views=1, max_chars=max_chars, max_depth=max_depth - 1)
+    if not views or 2 * (views[0].end - views[0].begin) < len(view.text):
+        return None
+    inner = views[0]
+    kind = f"{view.kind} > {inner.kind}"
+    return View(kind, view.subfamily, view.begin, view.end, inner.text)
+
+
+def _within(view: View, other: View) -> bool:
+    return view.kind == other.kind and other.begin <= view.begin and view.end <= other.end
