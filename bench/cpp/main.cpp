@@ -157,7 +157,7 @@ void add_score(const ModelData& data) {
               const std::uint32_t window_text = 0;
               std::vector<TextScore> out;
               sample(state, cache, [&](std::size_t) {
-                scorer->score(&block, 1, &window_text, &text, 1, false, out);
+                scorer->score(&block, 1, &window_text, nullptr, &text, 1, false, out);
                 benchmark::DoNotOptimize(out.data());
               });
               state.counters["P(attack)"] = out.front().score;
