@@ -19,9 +19,21 @@ if TYPE_CHECKING:
     from raxe_fast.reader import Reader
     from raxe_fast.windows import Window
 
-__all__ = ["Batcher"]
+__all__ = ["Batcher", "owners_of", "spans_of"]
 
-_Scored = tuple[list[str], list[Reading], "list[_core.TextScore] | None"]
+_Scored = tuple[list[str], list[Reading], "list[list[_core.TextScore]] | None"]
+
+
+def owners_of(reading: Reading) -> npt.NDArray[np.uint32]:
+    """(windows,) whose window each is: 0 the text's, 1 and on its views'."""
+    sizes = [len(part) for part in reading.windows]
+    return np.repeat(np.arange(len(sizes), dtype=np.uint32), sizes)
+
+
+def spans_of(reading: Reading) -> npt.NDArray[np.uint32]:
+    """(windows, 2) code points of the text, or of the view's text, that each window covers."""
+    spans = [(window.begin, window.end) for part in reading.windows for window in part]
+    return np.array(spans, dtype=np.uint32).reshape(-1, 2)
 
 
 class Batcher:
@@ -50,7 +62,7 @@ class Batcher:
         wrong: the caller then scans the group's texts one by one."""
         group: list[str] = []
         readings: list[Reading] = []
-        windows: list[Sequence[Window]] = []
+        windows: list[list[Sequence[Window]]] = []
         count = 0
         failed = False
         for text in texts:
@@ -60,7 +72,7 @@ class Batcher:
             readings.append(reading)
             try:
                 windows.append(_windows(self._reader, text, reading))
-                count += len(windows[-1])
+                count += sum(map(len, windows[-1]))
             except Exception:
                 failed = True
             if failed or len(group) >= lookahead or count >= self._group_windows:
@@ -73,54 +85,74 @@ class Batcher:
         self,
         texts: list[str],
         readings: list[Reading],
-        windows: list[Sequence[Window]] | None,
+        windows: list[list[Sequence[Window]]] | None,
         details: bool,
     ) -> _Scored:
         if windows is None:
             return texts, readings, None
         try:
             begun = perf_counter_ns()
-            blocks, places = self._encode_windows(windows)
+            # Every text is followed by its views.
+            parts = [part for items in windows for part in items]
+            blocks, places = self._encode_windows(parts)
             encode_ns = perf_counter_ns() - begun
             _account(readings, windows, places, encode_ns)
-            owners = np.array([text for text, _ in places], dtype=np.uint32)
-            scored = self._scorer.score(blocks, owners, texts, details)
+            owners = np.array([part for part, _ in places], dtype=np.uint32)
+            spans = [(parts[part][i].begin, parts[part][i].end) for part, i in places]
+            everything = [
+                item
+                for text, reading in zip(texts, readings, strict=True)
+                for item in (text, *[view.text for view in reading.views])
+            ]
+            found = iter(
+                self._scorer.score(
+                    blocks,
+                    owners,
+                    everything,
+                    details,
+                    None,
+                    np.array(spans, dtype=np.uint32).reshape(-1, 2),
+                )
+            )
+            scored = [[next(found) for _ in items] for items in windows]
         except Exception:
             return texts, readings, None
         return texts, readings, scored
 
     def _encode_windows(
-        self, windows: list[Sequence[Window]]
+        self, parts: list[Sequence[Window]]
     ) -> tuple[list[npt.NDArray[np.float32]], list[tuple[int, int]]]:
-        """Blocks, and (text, window) of each of their rows."""
-        flat = [window for items in windows for window in items]
-        origin = [(text, i) for text, items in enumerate(windows) for i in range(len(items))]
+        """Blocks, and (part, window) of each of their rows."""
+        flat = [window for items in parts for window in items]
+        origin = [(part, i) for part, items in enumerate(parts) for i in range(len(items))]
         groups = bucket_by_length(flat, self._batch_size)
         blocks = [self._encode(group.ids) for group in groups]
         return blocks, [origin[i] for group in groups for i in group.index]
 
 
-def _windows(reader: Reader, text: str, reading: Reading) -> Sequence[Window]:
+def _windows(reader: Reader, text: str, reading: Reading) -> list[Sequence[Window]]:
     if not text or text.isspace():
         reading.characters = len(text)
-        return ()
+        return [()]
     return reader.tokenise(text, reading)
 
 
 def _account(
     readings: list[Reading],
-    windows: list[Sequence[Window]],
+    windows: list[list[Sequence[Window]]],
     places: list[tuple[int, int]],
     encode_ns: int,
 ) -> None:
     """Fill in what each text had read; the encoder's time is shared out by tokens."""
-    orders: list[list[int]] = [[] for _ in readings]
-    for text, index in places:
-        orders[text].append(index)
-    tokens = [sum(window.ids.shape[1] for window in items) for items in windows]
+    orders: list[list[int]] = [[] for items in windows for _ in items]
+    for part, index in places:
+        orders[part].append(index)
+    found = iter(orders)
+    tokens = [sum(w.ids.shape[1] for part in items for w in part) for items in windows]
     total = sum(tokens) or 1
-    for reading, items, order, count in zip(readings, windows, orders, tokens, strict=True):
+    for reading, items, count in zip(readings, windows, tokens, strict=True):
+        own = [next(found) for _ in items]
         reading.encode_ns = encode_ns * count // total
-        reading.spans = [(items[i].begin, items[i].end) for i in order]
-        reading.order = order if order != sorted(order) else None
+        reading.windows = [[part[i] for i in order] for part, order in zip(items, own, strict=True)]
+        reading.order = own[0] if own[0] != sorted(own[0]) else None
         reading.batched = True

@@ -21,11 +21,14 @@ __all__ = [
     "Manifest",
     "is_safe_member",
     "parse_manifest",
+    "row_size",
 ]
 
 MANIFEST = "manifest.json"
 SCHEMA = 1
 HEADS = ("binary", "family", "subfamily")
+FEATURES_FILE = "features.npz"
+FEATURES = ("embedding", "linear", "passage", "lexical", "rules", "surface", "labels")
 DATA_FILES = ("tokenizer.json", "calibration.json", "triggers.json", "clusters.npz", "selftest.npz")
 
 _HEX64 = re.compile(r"[0-9a-f]{64}")
@@ -82,9 +85,17 @@ class Manifest:
     subfamilies: tuple[tuple[str, str], ...]  # (name, family)
     heads: Mapping[str, HeadSpec]
     embedding_size: int
+    # The blocks of the row that the forests see, in order, and their lengths.
+    features: Mapping[str, int]
     detail_threshold: float
     thresholds: Mapping[str, tuple[float, float]]
     files: Mapping[str, FileSpec]
+
+
+def row_size(manifest: Manifest, head: str) -> int:
+    """Length of the row that the forest of a head sees: the binary one goes without ``labels``."""
+    sizes = manifest.features
+    return sum(sizes.values()) - (sizes.get("labels", 0) if head == "binary" else 0)
 
 
 def is_safe_member(name: str) -> bool:
@@ -178,7 +189,9 @@ def parse_manifest(raw: bytes, path: str) -> Manifest:
                 f"heads.{name}.outputs is {heads[name].outputs}, the labels ask for {expected}"
             )
     files = _files(root)
-    for name in (encoder.file, *DATA_FILES, *(head.file for head in heads.values())):
+    features = _features(root, encoder.hidden_size)
+    extra = (FEATURES_FILE,) if len(features) > 1 else ()
+    for name in (encoder.file, *DATA_FILES, *extra, *(head.file for head in heads.values())):
         if name not in files:
             raise root.error(f"files does not list {name}")
     return Manifest(
@@ -190,7 +203,8 @@ def parse_manifest(raw: bytes, path: str) -> Manifest:
         families=families,
         subfamilies=subfamilies,
         heads=heads,
-        embedding_size=_embedding(root, encoder.hidden_size),
+        embedding_size=encoder.hidden_size,
+        features=features,
         detail_threshold=root.fraction("detail_threshold"),
         thresholds=_thresholds(root.child("thresholds")),
         files=files,
@@ -245,17 +259,24 @@ def _labels(reader: _Reader) -> tuple[tuple[str, ...], tuple[tuple[str, str], ..
     return tuple(families), tuple(subfamilies)
 
 
-def _embedding(root: _Reader, hidden: int) -> int:
-    features = root.items("features")
-    if len(features) != 1:
-        raise root.error("features must hold the embedding alone")
-    entry = _Reader(features[0], "features[0]", root.path)
-    if entry.text("name") != "embedding":
-        raise root.error(f"features[0].name {entry.text('name')!r} is not known")
-    size = entry.integer("size", 1, 65_536)
-    if size != hidden:
-        raise root.error(f"features[0].size is {size}, encoder.hidden_size is {hidden}")
-    return size
+def _features(root: _Reader, hidden: int) -> dict[str, int]:
+    """The embedding alone, or all of FEATURES."""
+    items = root.items("features")
+    if len(items) not in (1, len(FEATURES)):
+        raise root.error(f"features must hold the embedding alone, or {', '.join(FEATURES)}")
+    sizes: dict[str, int] = {}
+    for index, (item, expected) in enumerate(zip(items, FEATURES, strict=False)):
+        entry = _Reader(item, f"features[{index}]", root.path)
+        if entry.text("name") != expected:
+            raise root.error(
+                f"features[{index}].name {entry.text('name')!r} is not known, {expected!r} expected"
+            )
+        sizes[expected] = entry.integer("size", 1, 65_536)
+    if sizes["embedding"] != hidden:
+        raise root.error(
+            f"features[0].size is {sizes['embedding']}, encoder.hidden_size is {hidden}"
+        )
+    return sizes
 
 
 def _thresholds(reader: _Reader) -> dict[str, tuple[float, float]]:

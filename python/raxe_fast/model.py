@@ -11,7 +11,8 @@ import raxe_fast
 from raxe_fast import _core
 from raxe_fast.archive import open_files, read_checked, read_manifest
 from raxe_fast.errors import ModelError, ModelFormatError, ModelNotFoundError
-from raxe_fast.manifest import HEADS, Manifest, parse_manifest
+from raxe_fast.feature_data import FeatureData, core_features, decode_features, feature_sizes
+from raxe_fast.manifest import FEATURES_FILE, HEADS, Manifest, parse_manifest, row_size
 from raxe_fast.parts import (
     CalibrationData,
     ClusterData,
@@ -142,12 +143,23 @@ def load_model(model: str | PathLike[str] | None = None, *, forest: ForestKind =
     calibration = decode("calibration.json", decode_calibration)
     clusters = decode("clusters.npz", lambda data: decode_clusters(data, hidden))
     triggers = decode("triggers.json", decode_triggers)
+    plain = len(manifest.features) == 1
     selftest = decode(
         "selftest.npz",
         lambda data: decode_selftest(
-            data, hidden, len(manifest.families), len(manifest.subfamilies)
+            data,
+            hidden,
+            len(manifest.families),
+            len(manifest.subfamilies),
+            None if plain else row_size(manifest, "family"),
         ),
     )
+    features = None
+    if not plain:
+        feature_data = decode(FEATURES_FILE, lambda data: decode_features(data, hidden))
+        features = _decode(
+            name, FEATURES_FILE, lambda: _core_features(feature_data, triggers, manifest)
+        )
     scorer = _core.Scorer(
         forests["binary"],
         forests["family"],
@@ -159,6 +171,7 @@ def load_model(model: str | PathLike[str] | None = None, *, forest: ForestKind =
         _decode(name, "triggers.json", lambda: _core_triggers(triggers)),
         hidden,
         manifest.detail_threshold,
+        features,
     )
     check_forests(
         selftest, forests, {head: spec.file for head, spec in manifest.heads.items()}, name
@@ -193,6 +206,15 @@ def _core_calibration(data: CalibrationData) -> _core.Calibration:
     return _core.Calibration(list(data.weights), data.bias, list(data.knot_x), list(data.knot_y))
 
 
+def _core_features(
+    data: FeatureData, triggers: tuple[TriggerInfo, ...], manifest: Manifest
+) -> _core.Features:
+    sizes = feature_sizes(data, len(manifest.families))
+    if sizes != dict(manifest.features):
+        raise ValueError(f"blocks have lengths {sizes}, the manifest says {manifest.features}")
+    return core_features(data, triggers, manifest.families)
+
+
 def _core_triggers(triggers: tuple[TriggerInfo, ...]) -> _core.TriggerSet:
     return _core.TriggerSet([(item.phrases, item.literals, item.weight) for item in triggers])
 
@@ -213,7 +235,7 @@ def _forest(
     if forest is None:
         forest = _decode(path, spec.file, lambda: _core.Forest.packed(*read_treelite(data)))
     found = (forest.n_features, forest.n_outputs, forest.n_trees)
-    expected = (manifest.embedding_size, spec.outputs, spec.trees)
+    expected = (row_size(manifest, head), spec.outputs, spec.trees)
     if found != expected:
         raise ModelFormatError(
             f"forest has (features, outputs, trees) {found}, the manifest says {expected}",

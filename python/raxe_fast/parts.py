@@ -26,7 +26,8 @@ __all__ = [
     "decode_triggers",
 ]
 
-_INPUTS = ["forest_logit", "rules"]
+_INPUTS = ["forest_logit", "rules", "linear", "passage", "lexical", "windows"]
+_PLAIN_INPUTS = _INPUTS[:2]  # of models whose forests see the embedding alone
 _SEVERITIES = ("low", "medium", "high", "critical")
 
 
@@ -79,10 +80,12 @@ class ClusterData:
 
 @dataclass(frozen=True, slots=True)
 class SelfTest:
-    """n stored texts: their token ids, embeddings (n, H) float32, and forest outputs float64."""
+    """n stored texts: their token ids, embeddings (n, H) and the rows that the forests see (n, F)
+    float32, and forest outputs float64."""
 
     token_ids: tuple[npt.NDArray[np.int64], ...]
     embeddings: npt.NDArray[np.float32]
+    rows: npt.NDArray[np.float32]
     binary: npt.NDArray[np.float64]
     family: npt.NDArray[np.float64]
     subfamily: npt.NDArray[np.float64]
@@ -119,7 +122,7 @@ def _strings(value: Any, what: str) -> list[str]:
 def decode_calibration(data: bytes) -> CalibrationData:
     """Decode ``calibration.json``."""
     raw = _load(data)
-    if raw["inputs"] != _INPUTS:
+    if raw["inputs"] not in (_PLAIN_INPUTS, _INPUTS):
         raise ValueError(f"inputs are {raw['inputs']!r}, this raxe_fast knows {_INPUTS!r}")
     weights = _numbers(raw["weights"], "weights")
     knots = raw["isotonic"]
@@ -216,8 +219,10 @@ def decode_clusters(data: bytes, hidden: int) -> ClusterData:
     return ClusterData(np.ascontiguousarray(centroids), n_attack, labels, families, subfamilies)
 
 
-def decode_selftest(data: bytes, hidden: int, families: int, subfamilies: int) -> SelfTest:
-    """Decode ``selftest.npz``."""
+def decode_selftest(
+    data: bytes, hidden: int, families: int, subfamilies: int, row_size: int | None = None
+) -> SelfTest:
+    """Decode ``selftest.npz``; ``row_size`` None: the forests see the embedding alone."""
     arrays = read_npz(data)
     embeddings = _array(arrays, "embeddings", np.float32, (None, hidden))
     count = len(embeddings)
@@ -230,6 +235,11 @@ def decode_selftest(data: bytes, hidden: int, families: int, subfamilies: int) -
     return SelfTest(
         tuple(np.ascontiguousarray(tokens[begin:end]) for begin, end in pairwise(offsets.tolist())),
         np.ascontiguousarray(embeddings),
+        np.ascontiguousarray(
+            embeddings
+            if row_size is None
+            else _array(arrays, "rows", np.float32, (count, row_size))
+        ),
         _array(arrays, "binary", np.float64, (count, 2)),
         _array(arrays, "family", np.float64, (count, families)),
         _array(arrays, "subfamily", np.float64, (count, subfamilies)),

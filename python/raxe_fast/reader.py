@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
+from raxe_fast.decode import decoded_views
 from raxe_fast.errors import EncoderError
 from raxe_fast.verdict import Reading
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from raxe_fast.windows import Window, Windower
 
 __all__ = ["Reader"]
+
+_MAX_DECODED = 8192  # characters that are read of one encoded part
 
 
 class Reader:
@@ -30,6 +33,7 @@ class Reader:
         max_chars: int,
         max_windows: int,
         deadline_ns: int | None,
+        decode: bool = True,
     ) -> None:
         self._encode = encoder.encode
         self._pinned = None if encoder.cpus is None else encoder.pinned
@@ -37,9 +41,11 @@ class Reader:
         self._max_chars = max_chars
         self._max_windows = max_windows
         self._deadline_ns = deadline_ns
+        self._decode = decode
 
-    def tokenise(self, text: str, reading: Reading) -> Sequence[Window]:
-        """The windows to encode; what is left out goes into ``reading``'s notes."""
+    def tokenise(self, text: str, reading: Reading) -> list[Sequence[Window]]:
+        """The windows to encode, of the text and then of what each encoded part of it says; what
+        is left out goes into ``reading``'s notes."""
         found = self._windower.windows(text, self._max_chars, self._max_windows)
         reading.tokens = found.tokens
         reading.characters = found.characters_read
@@ -49,13 +55,24 @@ class Reader:
                 f"Too long: the encoder read the first and the last part, {found.characters_read} "
                 f"of {found.characters} characters; trigger phrases were searched in all of them."
             )
+        parts: list[Sequence[Window]] = [found.windows]
+        if self._decode:
+            reading.views = views = decoded_views(text, max_chars=_MAX_DECODED)
+            for view in views:
+                if len(view.text) >= _MAX_DECODED:
+                    reading.complete = False
+                    reading.notes.append(
+                        f"The {view.kind} part at characters {view.begin} to {view.end} is too "
+                        f"long: its first {_MAX_DECODED} characters were decoded."
+                    )
+                parts.append(self._windower.windows(view.text).windows)
         reading.tokenise_ns = perf_counter_ns() - reading.start_ns
-        return found.windows
+        return parts
 
     def read(self, text: str, reading: Reading) -> list[npt.NDArray[np.float32]]:
         """One (1, S, H) block of token embeddings per window, for as many windows as limits, time
-        and the encoder's health allow. Trouble is recorded in ``reading``, never raised (except
-        what is no ``Exception``)."""
+        and the encoder's health allow; ``reading.windows`` says whose they are. Trouble is recorded
+        in ``reading``, never raised (except what is no ``Exception``)."""
         try:
             if self._pinned is not None:
                 with self._pinned():
@@ -67,30 +84,34 @@ class Reader:
 
     def _read(self, text: str, reading: Reading) -> list[npt.NDArray[np.float32]]:
         try:
-            windows = self.tokenise(text, reading)
+            parts = self.tokenise(text, reading)
         except Exception as error:
+            reading.views = ()
             reading.fail(f"the tokeniser failed ({type(error).__name__}: {error})")
             return []
         limit = None if self._deadline_ns is None else reading.start_ns + self._deadline_ns
         begun = perf_counter_ns()
         encode = self._encode
         blocks: list[npt.NDArray[np.float32]] = []
-        spans: list[tuple[int, int]] = []
+        reading.windows = read = [[] for _ in parts]
         trouble: str | None = None
-        for window in windows:
-            if limit is not None and perf_counter_ns() >= limit:
-                trouble = "the deadline passed before the encoder was done"
+        for windows, done in zip(parts, read, strict=True):
+            for window in windows:
+                if limit is not None and perf_counter_ns() >= limit:
+                    trouble = "the deadline passed before the encoder was done"
+                    break
+                try:
+                    block = encode(window.ids)
+                except Exception as error:
+                    trouble = f"the encoder failed ({type(error).__name__}: {error})"
+                    break
+                blocks.append(block)
+                done.append(window)
+            if trouble is not None:
                 break
-            try:
-                block = encode(window.ids)
-            except Exception as error:
-                trouble = f"the encoder failed ({type(error).__name__}: {error})"
-                break
-            blocks.append(block)
-            spans.append((window.begin, window.end))
         reading.encode_ns = perf_counter_ns() - begun
-        reading.spans = spans
         if trouble is not None:
-            read = windows[: len(blocks)]
-            reading.stop(trouble, len(windows), sum(w.ids.shape[1] - 2 for w in read))
+            reading.stop(trouble, sum(map(len, parts)))
+            if not reading.windows[0]:
+                return []
         return blocks

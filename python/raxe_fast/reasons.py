@@ -13,12 +13,13 @@ Reasons name positions, never the text, so they may be logged.
 
 from __future__ import annotations
 
-from math import log
+from math import isfinite, log
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from raxe_fast.decode import View
     from raxe_fast.policy import Thresholds
     from raxe_fast.result import ScanResult, Trigger
 
@@ -67,8 +68,14 @@ def write_reasons(
     rule_score: float,
     forest_probability: float,
     explain: bool,
+    view: View | None = None,
+    view_triggers: Sequence[str] = (),
+    evidence: tuple[float, float, float] | None = None,
 ) -> tuple[str, ...]:
     """All reasons, most important first.
+
+    ``view`` is the encoded part that speaks for the text, if one does, and ``view_triggers`` what
+    matched in it; ``evidence`` are the logits of linear head, strongest passage and n-grams.
 
     ``notes`` are the scanner's own, e.g. why a scan is partial; ``descriptions`` say what each
     trigger means; ``counted`` is whether the policy counts the family.
@@ -79,6 +86,8 @@ def write_reasons(
     remarkable = bool(triggers) or result.action != "allow" or not counted
     if remarkable or explain:
         reasons.append(_verdict(result, thresholds))
+    if view is not None and (result.action != "allow" or explain):
+        reasons.append(_decoded(view, view_triggers, descriptions))
     if not counted and result.family is not None:
         reasons.append(f"The policy does not count {plain(result.family)} as a threat: allowed.")
     if triggers:
@@ -89,7 +98,12 @@ def write_reasons(
             f"Resembles known attacks of {plain(nearest.family)}: {nearest.label} "
             f"(cosine {nearest.cosine:.2f})."
         )
-    if result.window is not None and result.windows > 1 and remarkable:
+    if result.passage is not None:
+        reasons.append(
+            f"The words that speak most of an attack are at characters {result.passage[0]} to "
+            f"{result.passage[1]}."
+        )
+    if result.window is not None and view is None and result.windows > 1 and remarkable:
         reasons.append(
             f"The most suspicious passage is at characters {result.window[0]} to "
             f"{result.window[1]} (one of {result.windows} windows)."
@@ -103,7 +117,9 @@ def write_reasons(
                 f"{thresholds.rule_warn:.3g}."
             )
         else:
-            reasons.extend(_details(result, thresholds, rule_score, forest_probability))
+            reasons.extend(_details(result, thresholds, rule_score, forest_probability, evidence))
+    if result.action != "allow":
+        reasons.append(_advice(result))
     return tuple(reasons)
 
 
@@ -123,6 +139,25 @@ def _verdict(result: ScanResult, thresholds: Thresholds) -> str:
     if subfamily is not None:
         what += f" ({plain(subfamily)})"
     return f"{kind} {score:.3f} {side}{what}."
+
+
+def _decoded(view: View, names: Sequence[str], descriptions: dict[str, str]) -> str:
+    what = f"Decoded from {view.kind} (characters {view.begin} to {view.end})"
+    if not names:
+        return f"{what}, the text reads like an attack."
+    described = descriptions.get(names[0], names[0]).rstrip(".")
+    return f"{what}: {described[:1].lower()}{described[1:]}."
+
+
+def _advice(result: ScanResult) -> str:
+    """What to do, for whoever reads the log."""
+    if result.action == "warn":
+        return "Recommended: let a person or a second check look before the model acts on it."
+    if result.uncertain:
+        return "Recommended: block, and have the text reviewed, since the verdict is uncertain."
+    if result.family == "indirect_injection":
+        return "Recommended: block, or drop the passage, and distrust the source of the document."
+    return "Recommended: block, do not hand the text to the model."
 
 
 def _trigger_reasons(
@@ -159,11 +194,22 @@ def _doubt(
 
 
 def _details(
-    result: ScanResult, thresholds: Thresholds, rule_score: float, forest_probability: float
+    result: ScanResult,
+    thresholds: Thresholds,
+    rule_score: float,
+    forest_probability: float,
+    evidence: tuple[float, float, float] | None,
 ) -> list[str]:
+    logits = ""
+    if evidence is not None and isfinite(evidence[0]):
+        linear, passage, lexical = evidence
+        logits = (
+            f", logits: encoder {linear:+.1f}, strongest passage {passage:+.1f}, "
+            f"n-grams {lexical:+.1f}"
+        )
     reasons = [
-        f"Evidence: forest probability {forest_probability:.3f}, rule score {rule_score:.3f}; "
-        f"thresholds: block {thresholds.block:.3g}, warn {thresholds.warn:.3g}."
+        f"Evidence: forest probability {forest_probability:.3f}, rule score {rule_score:.3f}"
+        f"{logits}; thresholds: block {thresholds.block:.3g}, warn {thresholds.warn:.3g}."
     ]
     if result.family_scores:
         ranked = sorted(result.family_scores.items(), key=lambda item: -item[1])[:3]

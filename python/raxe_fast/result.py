@@ -6,7 +6,16 @@ from dataclasses import asdict, dataclass, field, fields
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-__all__ = ["Action", "Pending", "ScanResult", "Similar", "Status", "Trigger", "pending_result"]
+__all__ = [
+    "Action",
+    "Decoded",
+    "Pending",
+    "ScanResult",
+    "Similar",
+    "Status",
+    "Trigger",
+    "pending_result",
+]
 
 Action = Literal["allow", "warn", "block"]
 Status = Literal["ok", "partial", "degraded", "error"]
@@ -25,6 +34,20 @@ class Trigger:
     severity: str
     begin: int
     end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """An encoded part of the text, which was decoded and scored on its own.
+
+    ``kind`` names the encoding ("base64", "rot13", "base64 > hex"); ``begin`` and ``end`` are
+    code-point offsets of the encoded part; ``score`` is that of what it says.
+    """
+
+    kind: str
+    begin: int
+    end: int
+    score: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +101,14 @@ class ScanResult(_Deferred):
             trigger phrases alone; ``"error"``: the scan failed and the policy's fail mode decided.
         tokens: tokens of the text that the encoder read, special ones not counted.
         windows: windows read by the encoder.
-        window: ``(begin, end)`` code points of the worst window, ``None`` without windows.
-        window_scores: calibrated score of each window, in reading order.
+        window: ``(begin, end)`` code points of the worst window, ``None`` without windows; of an
+            encoded part where that is what scores highest.
+        passage: ``(begin, end)`` code points of the few words in that window that speak most
+            strongly of an attack; ``None`` below the warning threshold, for an encoded part, and
+            for models without token evidence.
+        window_scores: calibrated score of each window, in reading order, then of the windows of
+            each decoded part.
+        decoded: the encoded parts of the text that were decoded and scored.
         characters: length of the text in code points.
         scanned_chars: how many of them the encoder has seen. Of a text that is too long these
             are the first and the last ones.
@@ -104,7 +133,9 @@ class ScanResult(_Deferred):
     tokens: int = 0
     windows: int = 0
     window: tuple[int, int] | None = None
+    passage: tuple[int, int] | None = None
     window_scores: tuple[float, ...] = ()
+    decoded: tuple[Decoded, ...] = ()
     characters: int = 0
     scanned_chars: int = 0
     timings: dict[str, float] = field(default_factory=dict)

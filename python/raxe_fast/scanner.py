@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 import numpy.typing as npt
 
-from raxe_fast.batch import Batcher
+from raxe_fast.batch import Batcher, owners_of, spans_of
+from raxe_fast.explain import carrying_sentence
 from raxe_fast.model import ForestKind, Model, load_model
 from raxe_fast.policy import Policy
 from raxe_fast.reader import Reader
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Scanner"]
 
 _STARTUP_CHECKS = 4
+_NO_OWNERS = np.zeros(0, dtype=np.uint32)
 
 
 class Scanner:
@@ -49,6 +51,8 @@ class Scanner:
             last half of that many. It has status ``"partial"`` then; trigger phrases are searched
             in all of it.
         max_windows: windows of a text that the encoder reads; likewise.
+        decode: look at what encoded parts of a text say (base64, rot13, homoglyphs and others, see
+            :mod:`raxe_fast.decode`), as texts of their own.
         batch_size: windows of equal token count encoded in one call, across the texts of one
             ``scan`` or ``scan_iter``. With INT8 models the activations' range is taken over the
             whole batch, so a text's score then depends (in the third decimal, as a rule) on its
@@ -71,6 +75,7 @@ class Scanner:
         deadline_ms: float | None = None,
         max_chars: int = 65_536,
         max_windows: int = 64,
+        decode: bool = True,
         batch_size: int = 1,
         forest: ForestKind = "auto",
         async_workers: int = 1,
@@ -100,14 +105,13 @@ class Scanner:
             max_chars=max_chars,
             max_windows=max_windows,
             deadline_ns=None if deadline_ms is None else int(deadline_ms * 1e6),
+            decode=decode,
         )
         self._batches = batch_size > 1 and deadline_ms is None
         self._batcher = Batcher(self._encoder, self._reader, self._scorer, batch_size, max_windows)
         self._async_workers = async_workers
         self._plans: dict[Policy, Plan] = {}
         self._plan = self._plan_for(policy or Policy())
-        # window_text for a text of n windows is n zeros, whatever the text.
-        self._owners = [np.zeros(n, dtype=np.uint32) for n in range(max_windows + 1)]
         self._lock = threading.Lock()
         self._executor: ThreadPoolExecutor | None = None
         self._closed = False
@@ -152,7 +156,9 @@ class Scanner:
     ) -> ScanResult | list[ScanResult]:
         """Scan one text (``str`` -> ``ScanResult``) or several (iterable -> list, same order).
 
-        ``explain`` adds family scores to every result and detail to the reasons. No text makes
+        ``explain`` adds family scores to every result, detail to the reasons, and for texts that
+        reach the warning threshold the sentence that carries the score, found by scanning the
+        worst window again without each of its sentences (up to 16 more scans). No text makes
         this raise: trouble shows as the result's ``status``. Raises ``TypeError`` for anything
         but texts, naming the index, before any is scanned; ``RuntimeError`` after ``close()``.
         """
@@ -291,13 +297,39 @@ class Scanner:
         explain: bool,
     ) -> ScanResult:
         details = explain or plan.details
+        texts = [text, *[view.text for view in reading.views]]
         try:
-            scored = self._scorer.score(blocks, self._owners[len(blocks)], [text], details)
+            scores = self._scorer.score(
+                blocks, owners_of(reading), texts, details, None, spans_of(reading)
+            )
         except (TypeError, ValueError) as error:
             # The core refused what the encoder gave.
             reading.fail(f"the encoder gave no usable output ({error})")
-            scored = self._scorer.score([], self._owners[0], [text], details)
-        return self._verdicts.make(text, scored[0], reading, plan, explain)
+            scores = self._scorer.score([], _NO_OWNERS, texts, details)
+        result = self._verdicts.make(text, scores, reading, plan, explain)
+        if explain and result.score >= plan.thresholds.warn and not reading.views:
+            return self._with_sentence(text, result)
+        return result
+
+    def _with_sentence(self, text: str, result: ScanResult) -> ScanResult:
+        """The result with the sentence that carries the score, found by leaving each out."""
+        found = None
+        if result.window is not None and result.status in ("ok", "partial"):
+            found = carrying_sentence(text, result.window, result.score, self._score_of)
+        if found is None:
+            return result
+        return replace(
+            result,
+            reasons=(*result.reasons, found.reason()),
+            triggers=result.triggers,
+            similar=result.similar,
+        )
+
+    def _score_of(self, text: str) -> float:
+        """Score of a short text, nothing decoded; 0 for white space."""
+        if not text or text.isspace():
+            return 0.0
+        return self._scan_one(text, self._plan, False).score
 
     def _scan_batches(
         self, texts: Iterator[str], plan: Plan, explain: bool, lookahead: int
@@ -308,9 +340,9 @@ class Scanner:
             if scored is None:  # one by one, so that trouble stays with the text that has it
                 yield from (self._scan_one(text, plan, explain) for text in texts_)
                 continue
-            for text, reading, item in zip(texts_, readings, scored, strict=True):
+            for text, reading, items in zip(texts_, readings, scored, strict=True):
                 try:
-                    yield self._verdicts.make(text, item, reading, plan, explain)
+                    yield self._verdicts.make(text, items, reading, plan, explain)
                 except Exception as error:
                     yield self._verdicts.failed(text, plan, reading, error)
 

@@ -37,13 +37,14 @@ MIN_COSINE = 0.98
 def check_forests(
     stored: SelfTest, forests: Mapping[str, _core.Forest], files: Mapping[str, str], path: str
 ) -> None:
-    """Forest outputs on the stored embeddings must equal the stored ones within 1e-6.
+    """Forest outputs on the stored rows must equal the stored ones within 1e-6.
 
     Raises ``ModelSelfTestError`` naming the head's file.
     """
     for name, forest in forests.items():
         expected = getattr(stored, name)
-        worst = float(np.abs(forest.predict(stored.embeddings) - expected).max())
+        rows = np.ascontiguousarray(stored.rows[:, : forest.n_features])
+        worst = float(np.abs(forest.predict(rows) - expected).max())
         if not worst <= FOREST_TOLERANCE:
             raise ModelSelfTestError(
                 f"self-test failed: {forest.kind} forest is off by {worst:.3g} on stored "

@@ -9,14 +9,18 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from raxe_fast.policy import Policy, Thresholds, action_for
 from raxe_fast.reasons import is_uncertain, write_reasons
-from raxe_fast.result import ScanResult, Similar, Trigger, pending_result
+from raxe_fast.result import Decoded, ScanResult, Similar, Trigger, pending_result
 
 if TYPE_CHECKING:
     from raxe_fast import _core
+    from raxe_fast.decode import View
     from raxe_fast.model import Model
     from raxe_fast.parts import TriggerInfo
+    from raxe_fast.windows import Window
 
 __all__ = ["Plan", "Reading", "VerdictMaker"]
+
+_ENCODED = "encoding_obfuscation"
 
 
 class Plan(NamedTuple):
@@ -33,8 +37,8 @@ class Reading:
 
     __slots__ = (
         "batched",
-        "characters", "complete", "encode_ns", "error", "notes", "order",  "spans",
-        "start_ns", "tokenise_ns", "tokens",
+        "characters", "complete", "encode_ns", "error", "notes", "order", "start_ns",
+        "tokenise_ns", "tokens", "views", "windows",
     )  # fmt: skip
 
     def __init__(self, start_ns: int) -> None:
@@ -42,9 +46,12 @@ class Reading:
         self.tokenise_ns = 0
         self.encode_ns = 0
         self.tokens = 0
-        # Of the windows that were encoded, in the order in which the core gets them.
-        self.spans: Sequence[tuple[int, int]] = ()
-        # Their places in reading order, None if that is the same.
+        # What encoded parts of the text say; each is scored as a text of its own.
+        self.views: Sequence[View] = ()
+        # The windows that were encoded, of the text and then of each view, in the order in which
+        # the core gets those of one.
+        self.windows: list[list[Window]] = [[]]
+        # The places of the text's own in reading order, None if that is the same.
         self.order: Sequence[int] | None = None
         self.characters = 0  # code points that the encoder has seen
         self.complete = True
@@ -56,22 +63,23 @@ class Reading:
         """The encoder gave nothing, and why."""
         self.error = error
         self.complete = False
-        self.spans = ()
+        self.windows = [[] for _ in self.windows]
         self.tokens = 0
         self.characters = 0
 
-    def stop(self, error: str, windows: int, tokens: int) -> None:
-        """The encoder ended early, after those windows whose ``spans`` are set, of ``windows``."""
-        if not self.spans:
+    def stop(self, error: str, windows: int) -> None:
+        """The encoder ended early, after those in ``windows`` of ``windows`` windows in all."""
+        own = self.windows[0]
+        if not own:
             self.fail(error)
             return
         self.error = error
         self.complete = False
-        self.tokens = tokens
-        self.characters = _covered(self.spans)
+        self.tokens = sum(window.ids.shape[1] - 2 for window in own)
+        self.characters = _covered([(window.begin, window.end) for window in own])
         self.notes.append(
-            f"The encoder read {len(self.spans)} of {windows} windows ({error}); trigger phrases "
-            "were searched in all of the text."
+            f"The encoder read {sum(map(len, self.windows))} of {windows} windows ({error}); "
+            "trigger phrases were searched in all of the text."
         )
 
 
@@ -96,6 +104,7 @@ class VerdictMaker:
             family: [i for i, (_, of) in enumerate(manifest.subfamilies) if of == family]
             for family in manifest.families
         }
+        self._has_passages = len(manifest.features) > 1
         self.triggers = model.triggers
         self.descriptions = {item.name: item.description for item in model.triggers}
         clusters = model.clusters
@@ -138,30 +147,42 @@ class VerdictMaker:
     def make(
         self,
         text: str,
-        scored: _core.TextScore,
+        scores: Sequence[_core.TextScore],
         reading: Reading,
         plan: Plan,
         explain: bool,
     ) -> ScanResult:
-        """The verdict; ``scored`` must hold family scores if its score reaches ``plan``'s
-        warning threshold, or ``explain`` is set."""
+        """The verdict, from the scores of the text and of each of its views; they must hold family
+        scores if they reach ``plan``'s warning threshold, or ``explain`` is set."""
         scored_ns = perf_counter_ns()
         policy, thresholds, _ = plan
-        if not scored.finite:
+        if not all([score.finite for score in scores]):
             reading.fail("the encoder gave NaN or infinity")
-        spans = reading.spans
-        degraded = reading.error is not None and not spans
+        degraded = reading.error is not None and not reading.windows[0]
+        # Which speaks for the text: it itself, or what an encoded part of it says.
+        speaker = 0
+        if len(scores) > 1:
+            values = [s.rule_score if degraded else s.score for s in scores]
+            speaker = max(range(len(values)), key=values.__getitem__)
+        scored, windows = scores[speaker], reading.windows[speaker]
+        view = reading.views[speaker - 1] if speaker else None
         family_scores: dict[str, float] = {}
         window: tuple[int, int] | None = None
+        passage: tuple[int, int] | None = None
         window_scores: tuple[float, ...] = ()
         novelty = 1.0
         if degraded:
             score, block, warn = scored.rule_score, thresholds.rule_block, thresholds.rule_warn
         else:
             score, block, warn = scored.score, thresholds.block, thresholds.warn
-            window_scores = _in_order(scored.window_scores, reading.order)
-            if spans:
-                window = spans[scored.window]
+            window_scores = _in_order(scores[0].window_scores, reading.order)
+            for other in scores[1:]:
+                window_scores += tuple(other.window_scores)
+            if windows:
+                worst = windows[scored.window]
+                window = (worst.begin, worst.end) if view is None else (view.begin, view.end)
+                if view is None and score >= warn and self._has_passages:
+                    passage = worst.span(*scored.passage_tokens)
                 novelty = scored.novelty
                 values = scored.family
                 if values:
@@ -174,13 +195,16 @@ class VerdictMaker:
         counted = True
         if action != "allow":
             family, subfamily = self._family(scored, family_scores)
+            if view is not None and _ENCODED in self._families:
+                family = _ENCODED
+                subfamily = self._known_subfamily(view.subfamily)
             counted = policy.counts(family)
             if not counted:
                 action = "allow"
         if not complete and action == "allow" and policy.on_partial == "warn":
             action = "warn"
         return pending_result(
-            _Pending(self, scored, reading, plan, degraded, counted, explain),
+            _Pending(self, scores, speaker, reading, plan, degraded, counted, explain),
             action == "block",
             action,
             score,
@@ -192,12 +216,14 @@ class VerdictMaker:
             novelty,
             "degraded" if degraded else "ok" if complete else "partial",
             reading.tokens,
-            len(spans),
+            sum(map(len, reading.windows)),
             window,
+            passage,
             window_scores,
+            _decoded(reading.views, scores, degraded) if reading.views else (),
             len(text),
             reading.characters,
-            _finish(reading, scored.times, scored_ns),
+            _finish(reading, [score.times for score in scores], scored_ns),
             self._model_id,
             reading.error,
         )
@@ -216,6 +242,9 @@ class VerdictMaker:
         gravest = max((self.triggers[match[0]] for match in matches), key=_weight)
         return gravest.family, gravest.subfamily
 
+    def _known_subfamily(self, name: str) -> str | None:
+        return name if (name, _ENCODED) in self._subfamilies else None
+
     def _subfamily(self, family: str, scores: Sequence[float]) -> str | None:
         candidates = self._of_family[family]
         if not candidates or not scores:
@@ -226,12 +255,15 @@ class VerdictMaker:
 class _Pending:
     """The parts of a result that are made when they are looked at. Holds nothing of the text."""
 
-    __slots__ = ("_counted", "_degraded", "_explain", "_maker", "_plan", "_reading", "_scored")
+    __slots__ = (
+        "_counted", "_degraded", "_explain", "_maker", "_plan", "_reading", "_scores", "_speaker",
+    )  # fmt: skip
 
     def __init__(
         self,
         maker: VerdictMaker,
-        scored: _core.TextScore,
+        scores: Sequence[_core.TextScore],
+        speaker: int,
         reading: Reading,
         plan: Plan,
         degraded: bool,
@@ -239,7 +271,8 @@ class _Pending:
         explain: bool,
     ) -> None:
         self._maker = maker
-        self._scored = scored
+        self._scores = scores
+        self._speaker = speaker
         self._reading = reading
         self._plan = plan
         self._degraded = degraded
@@ -250,7 +283,7 @@ class _Pending:
         known = self._maker.triggers
         return tuple(
             Trigger(known[i].name, known[i].family, known[i].severity, begin, end)
-            for i, begin, end in self._scored.matches
+            for i, begin, end in self._scores[0].matches
         )
 
     def similar(self, result: ScanResult) -> tuple[Similar, ...]:
@@ -259,21 +292,29 @@ class _Pending:
         clusters = self._maker.clusters
         return tuple(
             Similar(*clusters[cluster], round(cosine, 4))
-            for cluster, cosine in self._scored.nearest
+            for cluster, cosine in self._scores[self._speaker].nearest
         )
 
     def reasons(self, result: ScanResult) -> tuple[str, ...]:
         notes = self._reading.notes
         if self._degraded:
             notes = [f"Degraded: {result.error}; the verdict rests on the trigger phrases alone."]
+        speaker = self._scores[self._speaker]
+        view = self._reading.views[self._speaker - 1] if self._speaker else None
         return write_reasons(
             result,
             thresholds=self._plan.thresholds,
             notes=notes,
             descriptions=self._maker.descriptions,
             counted=self._counted,
-            rule_score=self._scored.rule_score,
-            forest_probability=self._scored.forest_probability,
+            rule_score=speaker.rule_score,
+            forest_probability=speaker.forest_probability,
+            view=view,
+            # The triggers of a decoded part have no place in the text itself.
+            view_triggers=[
+                self._maker.triggers[match[0]].name for match in speaker.matches if view
+            ],
+            evidence=(speaker.linear, speaker.passage, speaker.lexical),
             explain=self._explain,
         )
 
@@ -288,7 +329,22 @@ def _in_order(scores: Sequence[float], order: Sequence[int] | None) -> tuple[flo
     return tuple([score for _, score in sorted(zip(order, scores, strict=True))])
 
 
-def _finish(reading: Reading, times: tuple[int, int, int, int], scored_ns: int) -> dict[str, float]:
+def _decoded(
+    views: Sequence[View], scores: Sequence[_core.TextScore], degraded: bool
+) -> tuple[Decoded, ...]:
+    return tuple(
+        Decoded(view.kind, view.begin, view.end, score.rule_score if degraded else score.score)
+        for view, score in zip(views, scores[1:], strict=True)
+    )
+
+
+def _finish(
+    reading: Reading, all_times: Sequence[tuple[int, int, int, int]], scored_ns: int
+) -> dict[str, float]:
+    times = all_times[0]
+    if len(all_times) > 1:
+        pool, forests, clusters, triggers = (sum(part) for part in zip(*all_times, strict=True))
+        times = pool, forests, clusters, triggers
     now = perf_counter_ns()
     result = now - scored_ns
     total = now - reading.start_ns

@@ -31,6 +31,21 @@ class Window:
     ids: npt.NDArray[np.int64]
     begin: int
     end: int
+    # Where the tokens came from: the encoding, the window's first token in it, and the offset of
+    # the encoded part in the text.
+    source: tuple[Encoding, int, int] | None = None
+
+    def span(self, first: int, last: int) -> tuple[int, int]:
+        """Code points of the original text that tokens [first, last) of ``ids`` cover; [CLS] and
+        [SEP] cover nothing. The whole window where that is not known."""
+        first, last = max(first - 1, 0), min(last - 1, self.ids.shape[1] - 2)
+        if self.source is None or first >= last:
+            return self.begin, self.end
+        encoding, start, offset = self.source
+        head = encoding.token_to_chars(start + first)
+        tail = encoding.token_to_chars(start + last - 1)
+        assert head is not None and tail is not None  # every token comes from the text
+        return offset + head[0], offset + tail[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +216,7 @@ class Windower:
             return Window(row, offset, offset)
         first, last = encoding.token_to_chars(start), encoding.token_to_chars(stop - 1)
         assert first is not None and last is not None  # every token comes from the text
-        return Window(row, offset + first[0], offset + last[1])
+        return Window(row, offset + first[0], offset + last[1], (encoding, start, offset))
 
     def _tokenise(self, text: str) -> Encoding:
         try:

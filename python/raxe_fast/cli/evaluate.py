@@ -28,8 +28,28 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
     parser.add_argument("--model", help="model directory, .raxe or installed id")
     parser.add_argument("--policy", choices=("balanced", "strict", "quiet"), default="balanced")
     parser.add_argument("--output", type=Path, help="write the report as JSON")
+    parser.add_argument("--html", type=Path, help="write the report as one HTML page")
     parser.add_argument("--sample", type=positive, help="evaluate a random sample of this size")
     parser.add_argument("--seed", type=int, default=0, help="of the sample and the bootstrap")
+    parser.add_argument(
+        "--robustness",
+        action="store_true",
+        help="also measure texts of the whole corpus in disguise and payloads in long documents",
+    )
+    parser.add_argument(
+        "--robustness-texts",
+        type=positive,
+        default=150,
+        metavar="N",
+        help="attacks, and as many harmless texts, written in every encoding (default: 150)",
+    )
+    parser.add_argument(
+        "--robustness-documents",
+        type=positive,
+        default=40,
+        metavar="N",
+        help="long documents that get a payload at ten positions (default: 40)",
+    )
     parser.add_argument("--threads", type=positive, default=1)
     parser.add_argument("--forest", choices=("auto", "compiled", "packed"), default="auto")
     parser.add_argument("--quiet", action="store_true", help="no tables, no progress bar")
@@ -50,8 +70,17 @@ def run(args: Namespace) -> int:
     )
     from raxe_fast.training.hardware import hardware
     from raxe_fast.training.report import build_report
+    from raxe_fast.training.report_html import render_report
+    from raxe_fast.training.robustness import measure_robustness
+    from raxe_fast.training.robustness_results import RobustnessOptions, print_robustness
 
     errors = Console(stderr=True, highlight=False)
+    progress = not args.quiet and sys.stderr.isatty()
+    for path in (args.output, args.html):
+        # Better said now than after minutes of scanning.
+        if path is not None and not path.parent.is_dir():
+            errors.print(f"{path}: there is no such directory", markup=False)
+            return 2
     try:
         corpus = read_corpus(args.corpus, on_error="collect")
         if not corpus.records:
@@ -66,7 +95,7 @@ def run(args: Namespace) -> int:
                 sample_records(corpus.records, args.sample, args.seed),
                 Policy(args.policy, warn_threshold=ALL_FAMILIES_WARN),
                 warn_threshold=warn,
-                progress=not args.quiet and sys.stderr.isatty(),
+                progress=progress,
             )
             report = build_report(
                 outcomes,
@@ -79,6 +108,18 @@ def run(args: Namespace) -> int:
                 seed=args.seed,
                 extra={"method": "scanner", "forests": dict(scanner.model.forest_kinds)},
             )
+            if args.robustness:
+                report["robustness"] = measure_robustness(
+                    scanner,
+                    corpus.records,
+                    Policy(args.policy),
+                    RobustnessOptions(
+                        texts=args.robustness_texts,
+                        documents=args.robustness_documents,
+                        seed=args.seed,
+                    ),
+                    progress=progress,
+                ).to_dict()
     except RaxeFastError as error:
         errors.print(f"error: {error}", markup=False)
         return 2
@@ -86,8 +127,13 @@ def run(args: Namespace) -> int:
         args.output.write_text(
             json.dumps(report, indent=1, allow_nan=False) + "\n", encoding="utf-8"
         )
+    if args.html is not None:
+        args.html.write_text(render_report(report), encoding="utf-8", errors="replace")
     if not args.quiet:
-        print_report(report, Console())
+        console = Console()
+        print_report(report, console)
+        if args.robustness:
+            print_robustness(report["robustness"], console)
     for bad in corpus.bad:
         errors.print(str(bad), markup=False)
     return 2 if corpus.bad else 0

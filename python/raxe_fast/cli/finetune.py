@@ -47,16 +47,19 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
     parser.add_argument(
         "--batch-tokens", type=positive, default=4096, help="tokens per step (default: 4096)"
     )
-    parser.add_argument("--rate", type=float, default=1e-4, help="highest learning rate")
+    parser.add_argument("--rate", type=float, default=1.5e-4, help="highest learning rate")
     parser.add_argument(
         "--holdout-fold",
         type=int,
         default=4,
         help="fold the encoder does not see, -1 for none (default: %(default)s)",
     )
-    parser.add_argument("--folds", type=positive, default=5, help="default: %(default)s")
+    parser.add_argument("--folds", type=positive, default=10, help="default: %(default)s")
     parser.add_argument(
         "--no-augment", action="store_true", help="train on the texts of the corpus alone"
+    )
+    parser.add_argument(
+        "--no-own-texts", action="store_true", help="leave out the texts that raxe-fast brings"
     )
     parser.add_argument(
         "--max-minutes", type=float, help="finish within this time; the schedule adapts"
@@ -91,6 +94,7 @@ def run(args: Namespace) -> int:
             threads=args.threads,
             limit=args.limit,
             seed=args.seed,
+            own_texts=not args.no_own_texts,
         )
         if args.no_augment:
             from dataclasses import replace

@@ -73,13 +73,15 @@ _DOCUMENTS = frozenset(
 class AugmentOptions:
     """How much to make, each as a share of the number of records given.
 
-    ``encoded`` counts pairs of an attack and a harmless text. ``folds`` is what a later split
+    ``encoded`` counts pairs of an attack and a harmless text; encodings of which nothing shows
+    through get ``opaque`` times the share of the others. ``folds`` is what a later split
     uses (sha256 of the group). Payloads have ``payload_chars`` characters, carriers
     ``carrier_chars``, and encoded texts at most ``encoded_chars``.
     """
 
     carriers: float = 0.09
     encoded: float = 0.04
+    opaque: float = 0.5
     quoted: float = 0.02
     live: float = 0.01
     triggers: float = 0.015
@@ -204,8 +206,9 @@ class _Maker:
 
     def encoded(self) -> list[Augmented]:
         made = []
-        # What nothing of the text shows through teaches less: half as many of each.
-        weights = {kind: 0.5 if kind in OPAQUE else 1.0 for kind in ENCODINGS}
+        # What nothing of the text shows through teaches less.
+        opaque = self.options.opaque
+        weights = {kind: opaque if kind in OPAQUE else 1.0 for kind in ENCODINGS}
         for kind, weight in weights.items():
             rng = self._rng(kind)
             count = self._count(self.options.encoded * weight / sum(weights.values()))

@@ -9,7 +9,16 @@ import random
 import urllib.parse
 from collections.abc import Callable
 
-__all__ = ["ENCODINGS", "HOMOGLYPHS", "LEET", "OPAQUE", "SUBFAMILY", "ZERO_WIDTH", "encode"]
+__all__ = [
+    "ENCODINGS",
+    "HOMOGLYPHS",
+    "LEET",
+    "OPAQUE",
+    "OPAQUE_SUBFAMILIES",
+    "SUBFAMILY",
+    "ZERO_WIDTH",
+    "encode",
+]
 
 LEET = {"a": "4", "e": "3", "i": "1", "o": "0", "s": "5", "t": "7"}
 # Latin letters and Cyrillic or Greek letters of the same shape.
@@ -108,6 +117,8 @@ ENCODINGS: dict[str, Callable[[str, random.Random], str]] = {
 }
 # Nothing of the text is left to the eye.
 OPAQUE = frozenset({"base64", "hex", "rot13", "reversed", "url", "html"})
+# Subfamilies of encoding_obfuscation whose texts have to be decoded to be read.
+OPAQUE_SUBFAMILIES = frozenset({"base_n_encoding", "cipher", "escape_encoding"})
 # The subfamily of encoding_obfuscation an attack belongs to once it is written so.
 SUBFAMILY = {
     "base64": "base_n_encoding",

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from raxe_fast.errors import ModelNotFoundError
 from raxe_fast.training.embed_cache import EmbeddingCache, Entry, text_digest
+from raxe_fast.training.finetune_output import HEADS_FILE, LinearHeads
 
 __all__ = ["Embedded", "EncoderFiles", "TextEmbedder", "embed_texts"]
 
@@ -36,6 +37,8 @@ class EncoderFiles:
     max_tokens: int
     overlap_tokens: int
     info: dict[str, object]
+    # A fine-tuned encoder's linear heads; without them no passage is looked for.
+    heads: LinearHeads | None = None
 
     @classmethod
     def open(cls, folder: Path | str, overlap_tokens: int | None = None) -> EncoderFiles:
@@ -50,16 +53,23 @@ class EncoderFiles:
         info = json.loads((root / "export.json").read_text(encoding="utf-8"))
         tokens = int(info["max_tokens"])
         overlap = tokens // 4 if overlap_tokens is None else overlap_tokens
-        return cls(root, int(info["hidden_size"]), tokens, overlap, info)
+        heads = None
+        if (root / HEADS_FILE).is_file():
+            heads = LinearHeads.load(root / HEADS_FILE)
+        return cls(root, int(info["hidden_size"]), tokens, overlap, info, heads)
 
     def key(self) -> dict[str, object]:
         """What an embedding depends on besides the text."""
-        return {
+        key: dict[str, object] = {
             "encoder": hashlib.sha256((self.folder / "encoder.onnx").read_bytes()).hexdigest(),
             "tokenizer": hashlib.sha256((self.folder / "tokenizer.json").read_bytes()).hexdigest(),
             "max_tokens": self.max_tokens,
             "overlap_tokens": self.overlap_tokens,
         }
+        if self.heads is not None:
+            weights = self.heads.evidence_weight.tobytes()
+            key["passages"] = hashlib.sha256(weights).hexdigest() + f" {self.heads.evidence_bias}"
+        return key
 
 
 class TextEmbedder:
@@ -70,7 +80,8 @@ class TextEmbedder:
         from raxe_fast.encoder import Encoder
         from raxe_fast.windows import Windower
 
-        self._pool = _core.mean_pool_l2
+        self._pool, self._passage = _core.mean_pool_l2, _core.strongest_passage
+        self._heads = files.heads
         self.hidden_size = files.hidden_size
         self._windower = Windower(
             (files.folder / "tokenizer.json").read_bytes(),
@@ -85,23 +96,39 @@ class TextEmbedder:
 
     def vector(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
         """(hidden,) unit vector of one window."""
-        return np.asarray(self._pool(self._encoder.encode(ids[None, :])[0], None))
+        return self.described(ids)[0]
+
+    def described(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.float32], float]:
+        """(hidden,) unit vector of one window, and the evidence of its strongest passage (0
+        without linear heads)."""
+        tokens = self._encoder.encode(ids[None, :])[0]
+        evidence = 0.0
+        if self._heads is not None:
+            weight, bias = self._heads.evidence_weight, self._heads.evidence_bias
+            evidence = self._passage(tokens, weight, bias)[0]
+        return np.asarray(self._pool(tokens, None)), evidence
+
+    def spans(self, text: str, cap: int | None) -> list[tuple[int, int]]:
+        """Code points [begin, end) of the windows that a call would embed."""
+        return [(w.begin, w.end) for w in self._windower.windows(text).windows[:cap]]
 
     def __call__(self, text: str, cap: int | None) -> Entry:
         found = self._windower.windows(text)
         used = found.windows[:cap]
-        vectors = np.empty((len(used), self.hidden_size), dtype=np.float32)
+        vectors = np.empty((len(used), self.hidden_size + 1), dtype=np.float32)
         for i, window in enumerate(used):
-            vectors[i] = self.vector(window.ids[0])
+            vectors[i, :-1], vectors[i, -1] = self.described(window.ids[0])
         return Entry(vectors, len(found.windows), found.tokens)
 
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """Windows of many texts: (rows, hidden) vectors, (rows,) text numbers in ascending order,
-    and per text its tokens (as the scanner counts them) and its windows, embedded or not."""
+    """Windows of many texts: (rows, hidden) vectors, (rows,) evidence of their strongest passages
+    (0 without linear heads), (rows,) text numbers in ascending order, and per text its tokens (as
+    the scanner counts them) and its windows, embedded or not."""
 
     vectors: NDArray[np.float32]
+    evidence: NDArray[np.float32]
     owner: NDArray[np.int64]
     tokens: NDArray[np.int64]
     windows: NDArray[np.int64]
@@ -202,13 +229,14 @@ def embed_texts(
             raise RuntimeError("the embedding cache changed while it was read")
         entries.append(entry)
     stored = np.array([len(entry.vectors) for entry in entries], dtype=np.int64)
-    vectors = np.empty((int(stored.sum()), files.hidden_size), dtype=np.float32)
+    vectors = np.empty((int(stored.sum()), files.hidden_size + 1), dtype=np.float32)
     start = 0
     for entry in entries:
         vectors[start : start + len(entry.vectors)] = entry.vectors
         start += len(entry.vectors)
     return Embedded(
-        vectors=vectors,
+        vectors=np.ascontiguousarray(vectors[:, :-1]),
+        evidence=vectors[:, -1].copy(),
         owner=np.repeat(np.arange(len(entries)), stored),
         tokens=np.array([entry.tokens for entry in entries], dtype=np.int64),
         windows=np.array([entry.total for entry in entries], dtype=np.int64),

@@ -2,7 +2,7 @@
 
 One folder per (encoder file, windowing): its name is a hash of both, so embeddings of another
 encoder can never be mistaken for these. A shard is two files, ``<name>.vectors.npy`` (windows,
-hidden) float32 and ``<name>.index.npy``; the index is written last and by rename, so a shard
+columns) float32 and ``<name>.index.npy``; the index is written last and by rename, so a shard
 without an index is unfinished and ignored.
 """
 
@@ -26,7 +26,7 @@ _INDEX = np.dtype([("digest", "V16"), ("stored", "<i8"), ("total", "<i8"), ("tok
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One text: (stored, hidden) vectors of its first windows, of `total` in all, and its tokens.
+    """One text: (stored, columns) vectors of its first windows, of `total` in all, and its tokens.
 
     `tokens` are those of the text, special tokens excluded and overlaps counted once.
     """

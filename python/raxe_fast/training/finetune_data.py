@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,18 @@ from raxe_fast.training.corpus import Record
 from raxe_fast.training.metrics import Ints
 from raxe_fast.training.train_data import Labels
 
-__all__ = ["BENIGN", "Classes", "Tokens", "TrainingSet", "build_set", "payload_spans"]
+if TYPE_CHECKING:
+    from raxe_fast.training.finetune_sampler import Batch
+
+__all__ = [
+    "BENIGN",
+    "Classes",
+    "Tokens",
+    "TrainingSet",
+    "build_set",
+    "payload_places",
+    "payload_spans",
+]
 
 BENIGN = "benign"
 _SURROGATES = re.compile("[\ud800-\udfff]")
@@ -120,6 +132,21 @@ def payload_spans(records: Sequence[Record]) -> dict[int, tuple[int, int]]:
                 best = head + tail
                 spans[index] = (head, len(text) - tail)
     return spans
+
+
+def payload_places(data: TrainingSet, batch: Batch, width: int) -> NDArray[np.int8]:
+    """(B, width) for the windows of a batch: 1 on tokens of a payload whose place is known, 0 on
+    the other tokens of its text, -1 where nothing is known. Column 0 is the special first token."""
+    places = np.full((len(batch.rows), width), -1, np.int8)
+    for i, (row, start) in enumerate(zip(batch.rows, batch.starts, strict=True)):
+        tokens = data.tokens[row]
+        if data.label[row] == 0 or tokens.end <= tokens.begin:
+            continue
+        length = min(len(tokens.ids) - start, batch.room)
+        places[i, : length + 2] = 0
+        begin, end = np.clip([tokens.begin - start, tokens.end - start], 0, length)
+        places[i, 1 + begin : 1 + end] = 1
+    return places
 
 
 def _common(first: str, second: str) -> int:

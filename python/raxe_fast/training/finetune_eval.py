@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from raxe_fast.training.corpus import Record
 from raxe_fast.training.finetune_data import BENIGN
-from raxe_fast.training.finetune_model import Network
+from raxe_fast.training.finetune_model import Network, strongest
 from raxe_fast.training.finetune_sampler import by_tokens
 from raxe_fast.training.metrics import Floats, Ints, count, recall_at_fpr, roc_auc
 from raxe_fast.windows import Windower
@@ -24,8 +24,9 @@ _WINDOW_CAP = 4
 def score_rows(
     network: Network, rows: Sequence[NDArray[np.integer[Any]]], batch_tokens: int
 ) -> tuple[Floats, Ints]:
-    """(N,) binary logits and (N,) family numbers (the likeliest attack family) of token rows,
-    special tokens included. Dropout is off; no random number is drawn."""
+    """(N,) binary logits, the mean of the pooled head's and the strongest passage's, and (N,)
+    family numbers (the likeliest attack family) of token rows, special tokens included. Dropout is
+    off; no random number is drawn."""
     lengths = np.array([len(row) for row in rows], dtype=np.int64)
     order = np.argsort(lengths, kind="stable")
     scores = np.zeros(len(rows))
@@ -35,9 +36,11 @@ def score_rows(
     try:
         with torch.no_grad():
             for group in by_tokens(lengths, order, batch_tokens):
-                embedding = network.embed(*network.batch([rows[i] for i in group]))
-                binary, family, _ = network.logits(embedding)
-                scores[group] = binary.cpu().double().numpy()
+                ids, mask = network.batch([rows[i] for i in group])
+                states = network.states(ids, mask)
+                binary, family, _ = network.logits(network.pool(states, mask))
+                peak = strongest(network.evidence(states), mask)
+                scores[group] = ((binary + peak) / 2).cpu().double().numpy()
                 if attack_families:
                     likeliest = family[:, attack_families].argmax(1).cpu().numpy()
                     families[group] = np.array(attack_families)[likeliest]

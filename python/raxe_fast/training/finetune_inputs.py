@@ -7,20 +7,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from raxe_fast.errors import CorpusError
-from raxe_fast.training.augment import augment
+from raxe_fast.training.augment import Augmented, augment
 from raxe_fast.training.corpus import Record, find_split, read_corpus
 from raxe_fast.training.encoder_export import prepare_tokenizer
 from raxe_fast.training.encoder_source import EncoderSource
 from raxe_fast.training.finetune_data import Classes, TrainingSet, build_set
 from raxe_fast.training.finetune_options import FinetuneOptions
+from raxe_fast.training.own_data import read_own_texts
 
 __all__ = ["Inputs"]
 
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """The training rows, ``augmented`` of them made by augmentation; the dev texts and the
-    held-out ones; tokenizer.json as it ships and the ids it puts around a text."""
+    """The training rows, ``augmented`` of them made by augmentation or our own; the dev texts and
+    the held-out ones; tokenizer.json as it ships and the ids it puts around a text; the sources of
+    our own texts among the rows."""
 
     train: TrainingSet
     classes: Classes
@@ -30,6 +32,7 @@ class Inputs:
     specials: tuple[int, int]
     corpus_sha256: str
     augmented: int
+    own_sources: list[str]
 
     @classmethod
     def read(cls, corpus: Path, source: EncoderSource, options: FinetuneOptions) -> Inputs:
@@ -37,12 +40,19 @@ class Inputs:
         path = find_split(corpus, "train")
         records = read_corpus(path, limit=options.limit).records
         dev = read_corpus(find_split(corpus, "dev"), limit=options.limit).records
+        records = [r for r in records if not r.id or r.id not in options.exclude]
+        own = read_own_texts() if options.own_texts and options.limit is None else []
         seen, held = options.holdout.split(records)
+        own = [item for item in own if not options.holdout.contains(item.record)]
         if not any(r.label == 1 for r in seen) or not any(r.label == 0 for r in seen):
             raise CorpusError("training needs attacks and harmless texts", path=path)
-        made = []
+        made: list[Augmented] = list(own)
         if options.augment is not None:
-            made = augment(seen, replace(options.augment, folds=options.holdout.folds))
+            material = [*seen, *(item.record for item in own)]
+            made += augment(material, replace(options.augment, folds=options.holdout.folds))
+        # Left out last: what an attack hides in an encoding is material for augmentation.
+        seen = [r for r in seen if r.label == 0 or r.subfamily not in options.unread]
+        made = [m for m in made if m.record.label == 0 or m.record.subfamily not in options.unread]
         classes = Classes.of([*seen, *(item.record for item in made)])
         tokenizer, specials = prepare_tokenizer(source)
         text = tokenizer.decode()
@@ -55,4 +65,5 @@ class Inputs:
             specials=specials,
             corpus_sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
             augmented=len(made),
+            own_sources=sorted({item.record.source for item in own}),
         )

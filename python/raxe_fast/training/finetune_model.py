@@ -1,4 +1,5 @@
-"""The network that is fine-tuned: an encoder, mean pooling, three linear heads; and its losses."""
+"""The network that is fine-tuned: an encoder, mean pooling, three linear heads on the pooled vector
+and one on each token; and its losses."""
 
 from __future__ import annotations
 
@@ -17,28 +18,48 @@ from raxe_fast.errors import ModelFormatError
 from raxe_fast.training.encoder_source import WEIGHTS, EncoderSource
 from raxe_fast.training.finetune_data import Classes
 from raxe_fast.training.finetune_options import LossWeights
-from raxe_fast.training.finetune_output import SCALE, LinearHeads
+from raxe_fast.training.finetune_output import EVIDENCE_SPAN, SCALE, LinearHeads
 
-__all__ = ["Network", "choose_device", "choose_precision", "multi_task_loss"]
+__all__ = [
+    "Network",
+    "choose_device",
+    "choose_precision",
+    "evidence_loss",
+    "multi_task_loss",
+    "strongest",
+    "with_noise",
+]
 
-_HEADS = ("binary", "family", "subfamily")
+_POOLED_HEADS = ("binary", "family", "subfamily")
+_HEADS = (*_POOLED_HEADS, "evidence")
+# Attention over longer rows costs less in torch's fused kernel, over shorter ones without it.
+_FUSED_ATTENTION_FROM = 200
 
 
 class Network:
     """Encoder and heads on one device. ``modules`` holds every parameter; its names are
-    ``encoder.*``, ``binary.*``, ``family.*`` and ``subfamily.*``.
+    ``encoder.*``, ``binary.*``, ``family.*``, ``subfamily.*`` and ``evidence.*``.
 
     Heads see the unit embedding times SCALE: logits of unit vectors alone could not leave a
     narrow range.
     """
 
     def __init__(
-        self, source: EncoderSource, classes: Classes, *, device: str, precision: str, seed: int
+        self,
+        source: EncoderSource,
+        classes: Classes,
+        *,
+        device: str,
+        precision: str,
+        seed: int,
+        dropout: float | None = None,
     ) -> None:
         from transformers import AutoConfig, AutoModel
 
         torch.manual_seed(seed)
         config = AutoConfig.for_model(source.architecture, **_without_type(source.config))
+        if dropout is not None:
+            config.hidden_dropout_prob = config.attention_probs_dropout_prob = dropout
         factory: Any = AutoModel  # untyped
         encoder: nn.Module = factory.from_config(config, add_pooling_layer=False).float()
         _load(encoder, source)
@@ -46,7 +67,7 @@ class Network:
         self.classes = classes
         self.device = torch.device(device)
         self.precision = precision
-        outputs = (1, len(classes.families), len(classes.subfamilies))
+        outputs = (1, len(classes.families), len(classes.subfamilies), 1)
         self.modules = nn.ModuleDict({"encoder": encoder})
         for name, size in zip(_HEADS, outputs, strict=True):
             self.modules[name] = nn.Linear(source.hidden, size)
@@ -59,19 +80,37 @@ class Network:
         context: AbstractContextManager[Any] = torch.autocast(self.device.type, torch.bfloat16)
         return context
 
-    def embed(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """(B, H) float32 unit vectors of (B, S) token ids; ``mask`` is 1 on tokens, 0 on padding.
-        Pooled like the core: the mean over all tokens, [CLS] and [SEP] included."""
+    def states(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """(B, S, H) float32 token embeddings of (B, S) token ids; ``mask`` is 1 on tokens, 0 on
+        padding."""
+        encoder = self.modules["encoder"]
+        if self.device.type == "cpu":
+            fused = ids.shape[1] >= _FUSED_ATTENTION_FROM
+            encoder.config._attn_implementation = "sdpa" if fused else "eager"
         with self.autocast():
-            states = self.modules["encoder"](input_ids=ids, attention_mask=mask).last_hidden_state
+            states: Tensor = encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+        return states.float()
+
+    def pool(self, states: Tensor, mask: Tensor) -> Tensor:
+        """(B, H) unit vectors of token embeddings, pooled like the core: the mean over all tokens,
+        [CLS] and [SEP] included."""
         weights = mask.unsqueeze(-1).float()
-        mean = (states.float() * weights).sum(1) / weights.sum(1)
+        mean = (states * weights).sum(1) / weights.sum(1)
         return F.normalize(mean, dim=-1)
+
+    def embed(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """(B, H) float32 unit vectors of (B, S) token ids."""
+        return self.pool(self.states(ids, mask), mask)
+
+    def evidence(self, states: Tensor) -> Tensor:
+        """(B, S) logits that a token belongs to an attack."""
+        logits: Tensor = self.modules["evidence"](states)
+        return logits.squeeze(-1)
 
     def logits(self, embedding: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Binary (B,), family (B, F) and subfamily (B, S) logits of unit vectors."""
         scaled = SCALE * embedding
-        binary, family, subfamily = (self.modules[name](scaled) for name in _HEADS)
+        binary, family, subfamily = (self.modules[name](scaled) for name in _POOLED_HEADS)
         return binary.squeeze(-1), family, subfamily
 
     def batch(self, rows: Sequence[NDArray[np.integer[Any]]]) -> tuple[Tensor, Tensor]:
@@ -109,6 +148,8 @@ class Network:
             family_bias=state["family.bias"],
             subfamily_weight=state["subfamily.weight"],
             subfamily_bias=state["subfamily.bias"],
+            evidence_weight=state["evidence.weight"][0],
+            evidence_bias=float(state["evidence.bias"][0]),
             families=self.classes.families,
             subfamilies=self.classes.subfamilies,
         )
@@ -139,6 +180,51 @@ def _load(encoder: nn.Module, source: EncoderSource) -> None:
         raise ModelFormatError(
             f"there is no tensor {missing[0]!r}", path=source.path, member=WEIGHTS
         )
+
+
+def strongest(evidence: Tensor, mask: Tensor) -> Tensor:
+    """(B,) the highest mean of EVIDENCE_SPAN tokens in a row, of shorter rows the mean of all;
+    as the core computes it. ``evidence`` and ``mask`` are (B, S)."""
+    kept = evidence * mask
+    count = mask.sum(1)
+    if evidence.shape[1] < EVIDENCE_SPAN:
+        return kept.sum(1) / count
+    means = kept.unfold(1, EVIDENCE_SPAN, 1).mean(-1)
+    inside = mask[:, EVIDENCE_SPAN - 1 :] > 0
+    highest = means.masked_fill(~inside, -torch.inf).amax(1)
+    return torch.where(count < EVIDENCE_SPAN, kept.sum(1) / count, highest)
+
+
+def evidence_loss(
+    evidence: Tensor, mask: Tensor, label: Tensor, places: Tensor, weights: LossWeights
+) -> Tensor:
+    """Binary cross-entropy of the strongest passage, and of the tokens of texts whose payload's
+    place is known (``places`` as finetune_data.payload_places gives them)."""
+    target = label.float() * (1 - weights.smoothing) + weights.smoothing / 2
+    peak = strongest(evidence, mask)
+    loss = weights.peak * F.binary_cross_entropy_with_logits(peak, target)
+    known = places >= 0
+    if bool(known.any()):
+        inside = places[known].float()
+        tokens = F.binary_cross_entropy_with_logits(evidence[known], inside)
+        loss = loss + weights.tokens * tokens
+    return loss
+
+
+def with_noise(ids: Tensor, mask: Tensor, share: float) -> Tensor:
+    """(B, S) ids, of which about ``share`` were replaced by ids from elsewhere in the batch;
+    special tokens at either end and padding stay."""
+    if share <= 0:
+        return ids
+    inner = mask.clone()
+    inner[:, 0] = 0
+    inner[torch.arange(len(mask)), mask.sum(1) - 1] = 0
+    chosen = (torch.rand(ids.shape, device=ids.device) < share) & (inner > 0)
+    pool = ids[inner > 0]
+    if not len(pool):
+        return ids
+    drawn = pool[torch.randint(len(pool), ids.shape, device=ids.device)]
+    return torch.where(chosen, drawn, ids)
 
 
 def multi_task_loss(

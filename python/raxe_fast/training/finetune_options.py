@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from raxe_fast.training.augment import AugmentOptions
+from raxe_fast.training.augment_encodings import OPAQUE_SUBFAMILIES
 from raxe_fast.training.folds import Holdout
 
 __all__ = ["FREE", "FinetuneOptions", "LossWeights", "plain"]
@@ -14,10 +15,14 @@ __all__ = ["FREE", "FinetuneOptions", "LossWeights", "plain"]
 
 @dataclass(frozen=True, slots=True)
 class LossWeights:
-    """Weights beside the binary loss, whose targets are smoothed by ``smoothing``."""
+    """Weights beside the binary loss, whose targets are smoothed by ``smoothing``. ``peak`` is that
+    of the binary loss on the strongest passage, ``tokens`` that of the tokens whose place inside or
+    outside a payload is known."""
 
-    family: float = 0.3
-    subfamily: float = 0.3
+    family: float = 0.4
+    subfamily: float = 0.4
+    peak: float = 0.6
+    tokens: float = 0.4
     contrastive: float = 0.1
     temperature: float = 0.1
     smoothing: float = 0.02
@@ -31,20 +36,34 @@ class FinetuneOptions:
     follows whichever of samples and time is further on, and has decayed when either is used up.
     ``eval_every`` is in samples; ``mine_pool`` harmless texts are scored again after each epoch.
     ``threads`` None leaves torch's own number.
+
+    Every ``long_every``-th section of an epoch reads windows of ``long_tokens`` tokens, so that
+    the network knows the lengths it will meet. ``noise`` is the share of tokens that are replaced
+    by others of the batch. ``dropout`` None keeps the encoder's own; 0 trains twice as fast on a
+    CPU, where random numbers are dear. ``unread`` names attack subfamilies that are not learnt
+    from: nobody reads base64, the scanner decodes it first. ``exclude`` holds ids of training
+    records to leave out (suspected label errors). ``own_texts`` adds the texts in own_texts/.
     """
 
     epochs: float = 2.0
     samples: int | None = None
     max_tokens: int = 160
+    long_tokens: int = 256
+    long_every: int = 5
     batch_tokens: int = 4096
-    rate: float = 1e-4
+    noise: float = 0.04
+    dropout: float | None = 0.0
+    unread: frozenset[str] = OPAQUE_SUBFAMILIES
+    exclude: frozenset[str] = frozenset()
+    own_texts: bool = True
+    rate: float = 1.5e-4
     head_rate: float = 2e-3
     weight_decay: float = 0.02
     warmup: float = 0.06
     clip: float = 1.0
     loss: LossWeights = field(default_factory=LossWeights)
-    holdout: Holdout = field(default_factory=lambda: Holdout(4, 5))
-    augment: AugmentOptions | None = field(default_factory=AugmentOptions)
+    holdout: Holdout = field(default_factory=lambda: Holdout(4, 10))
+    augment: AugmentOptions | None = field(default_factory=lambda: AugmentOptions(opaque=0.0))
     mine_pool: int = 6000
     max_minutes: float | None = None
     device: str = "auto"
@@ -61,6 +80,10 @@ class FinetuneOptions:
             raise ValueError(
                 "epochs must be positive, max_tokens at least 8 and batch_tokens at least as many"
             )
+        if self.long_every < 1 or self.long_tokens < self.max_tokens:
+            raise ValueError("long_every must be positive and long_tokens at least max_tokens")
+        if not 0 <= self.noise < 1:
+            raise ValueError("noise must be in [0, 1)")
         if self.max_minutes is not None and self.max_minutes <= 0:
             raise ValueError("max_minutes must be positive")
         if self.holdout.hash_name != "sha256":

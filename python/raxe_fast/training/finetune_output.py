@@ -24,10 +24,12 @@ from raxe_fast.training.encoder_source import (
 )
 from raxe_fast.training.folds import FINETUNE_INFO
 
-__all__ = ["HEADS_FILE", "SCALE", "LinearHeads", "write_output"]
+__all__ = ["EVIDENCE_SPAN", "HEADS_FILE", "SCALE", "LinearHeads", "write_output"]
 
 HEADS_FILE = "linear_heads.npz"
 SCALE = 16.0
+# Tokens that a passage has; the core's kEvidenceSpan.
+EVIDENCE_SPAN = 8
 
 _COPIED = (
     TOKENIZER,
@@ -50,7 +52,8 @@ class LinearHeads:
     """Heads on the unit embedding e, (H,): logits are ``scale * (weight @ e) + bias``.
 
     Weights are float32, (H,) for the binary head and (classes, H) for the others, whose classes
-    include harmless ones (family ``benign``, first in ``families``).
+    include harmless ones (family ``benign``, first in ``families``). The evidence of a token with
+    embedding h, (H,), is ``evidence_weight @ h + evidence_bias``.
     """
 
     scale: float
@@ -62,6 +65,8 @@ class LinearHeads:
     subfamily_bias: Float32
     families: tuple[str, ...]
     subfamilies: tuple[tuple[str, str], ...]
+    evidence_weight: Float32
+    evidence_bias: float
 
     def logits(self, embeddings: Float32) -> tuple[Float32, Float32, Float32]:
         """Binary (N,), family (N, F) and subfamily (N, S) logits of (N, H) unit vectors."""
@@ -84,6 +89,8 @@ class LinearHeads:
             subfamily_bias=self.subfamily_bias,
             subfamily_names=np.array([name for _, name in self.subfamilies]),
             subfamily_families=np.array([family for family, _ in self.subfamilies]),
+            evidence_weight=self.evidence_weight,
+            evidence_bias=np.float32(self.evidence_bias),
         )
 
     @classmethod
@@ -104,6 +111,8 @@ class LinearHeads:
                 subfamily_bias=data["subfamily_bias"],
                 families=tuple(data["family_names"].tolist()),
                 subfamilies=tuple((str(family), str(name)) for family, name in subfamilies),
+                evidence_weight=data["evidence_weight"],
+                evidence_bias=float(data["evidence_bias"]),
             )
             heads.logits(np.zeros((1, len(heads.binary_weight)), np.float32))
         except (OSError, ValueError, KeyError, TypeError) as error:

@@ -33,16 +33,19 @@ _JITTER = 4.0
 class SamplerOptions:
     """``samples`` draws per epoch, of which ``attack_share`` attacks. Within a label each source
     gets draws by its size to the power ``source_power``, at most ``max_repeats`` times its size.
-    Windows have at most ``max_tokens`` tokens with the two special ones, batches at most
-    ``batch_tokens`` after padding. Mining draws at most
+    Windows have at most ``max_tokens`` tokens with the two special ones, in every
+    ``long_every``-th section of an epoch ``long_tokens``; batches have at most ``batch_tokens``
+    after padding. Mining draws at most
     ``hard_share`` of the harmless texts ``hard_weight`` times as often, and only those with a
     binary logit above ``hard_logit``."""
 
     samples: int
     attack_share: float = 0.42
-    source_power: float = 0.7
+    source_power: float = 0.6
     max_repeats: float = 2.0
     max_tokens: int = 160
+    long_tokens: int = 256
+    long_every: int = 5
     batch_tokens: int = 4096
     hard_share: float = 0.03
     hard_weight: float = 3.0
@@ -52,10 +55,12 @@ class SamplerOptions:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Rows of a training set, and the first token of the window of each."""
+    """Rows of a training set, the first token of the window of each, and how many tokens, without
+    the special ones, a window may have."""
 
     rows: tuple[int, ...]
     starts: tuple[int, ...]
+    room: int
 
 
 def allocate(sizes: Sequence[int], total: float, power: float, max_repeats: float) -> list[float]:
@@ -126,23 +131,24 @@ def epoch_batches(
     """The batches of an epoch, in order."""
     rng = np.random.default_rng([options.seed, epoch])
     sample = epoch_sample(data, weights, options, rng)
-    room = options.max_tokens - 2
     chances = rng.random((len(sample), 3))
-    starts = [
-        data.tokens[row].crop(room, int(data.label[row]), chances[i, 0], chances[i, 1])
-        for i, row in enumerate(sample.tolist())
-    ]
-    lengths = np.array(
-        [min(len(data.tokens[row].ids) - start, room) + 2
-         for row, start in zip(sample.tolist(), starts, strict=True)],
-        dtype=np.int64,
-    )  # fmt: skip
+    long = (np.arange(len(sample)) // _SECTION) % options.long_every == options.long_every - 1
+    rooms = np.where(long, options.long_tokens, options.max_tokens) - 2
+    starts, lengths = [], np.zeros(len(sample), dtype=np.int64)
+    for i, row in enumerate(sample.tolist()):
+        tokens, room = data.tokens[row], int(rooms[i])
+        starts.append(tokens.crop(room, int(data.label[row]), chances[i, 0], chances[i, 1]))
+        lengths[i] = min(len(tokens.ids) - starts[-1], room) + 2
     batches: list[Batch] = []
     for begin in range(0, len(sample), _SECTION):
         part = np.arange(begin, min(begin + _SECTION, len(sample)))
         ordered = part[np.argsort(lengths[part] + chances[part, 2] * _JITTER, kind="stable")]
         section = [
-            Batch(tuple(int(sample[i]) for i in group), tuple(starts[i] for i in group))
+            Batch(
+                tuple(int(sample[i]) for i in group),
+                tuple(starts[i] for i in group),
+                int(rooms[begin]),
+            )
             for group in by_tokens(lengths, ordered, options.batch_tokens)
         ]
         batches += [section[i] for i in rng.permutation(len(section))]

@@ -16,13 +16,16 @@ from torch import nn
 
 from raxe_fast.training.encoder_source import EncoderSource
 from raxe_fast.training.finetune_checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
+from raxe_fast.training.finetune_data import payload_places
 from raxe_fast.training.finetune_eval import Evaluator, score_rows
 from raxe_fast.training.finetune_inputs import Inputs
 from raxe_fast.training.finetune_model import (
     Network,
     choose_device,
     choose_precision,
+    evidence_loss,
     multi_task_loss,
+    with_noise,
 )
 from raxe_fast.training.finetune_options import FREE, FinetuneOptions, plain
 from raxe_fast.training.finetune_output import write_output
@@ -55,7 +58,12 @@ class Trainer:
         device = choose_device(options.device)
         precision = choose_precision(options.precision, device)
         self.network = Network(
-            source, inputs.classes, device=device, precision=precision, seed=options.seed
+            source,
+            inputs.classes,
+            device=device,
+            precision=precision,
+            seed=options.seed,
+            dropout=options.dropout,
         )
         self.optimiser = torch.optim.AdamW(
             self.network.parameter_groups(options.rate, options.head_rate, options.weight_decay),
@@ -65,6 +73,8 @@ class Trainer:
         self.sampler = SamplerOptions(
             samples=options.samples or len(inputs.train),
             max_tokens=options.max_tokens,
+            long_tokens=options.long_tokens,
+            long_every=options.long_every,
             batch_tokens=options.batch_tokens,
             seed=options.seed,
         )
@@ -157,9 +167,9 @@ class Trainer:
             if self.progress() >= 1:
                 return
 
-    def row(self, index: int, start: int) -> np.ndarray[Any, np.dtype[np.int32]]:
+    def row(self, index: int, start: int, room: int) -> np.ndarray[Any, np.dtype[np.int32]]:
         first, last = self.inputs.specials
-        window = self.inputs.train.tokens[index].ids[start : start + self.sampler.max_tokens - 2]
+        window = self.inputs.train.tokens[index].ids[start : start + room]
         return np.concatenate([[first], window, [last]]).astype(np.int32)
 
     def train_on(self, batch: Batch) -> None:
@@ -167,15 +177,23 @@ class Trainer:
         for group, rate in zip(self.optimiser.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor
         train, device = self.inputs.train, self.network.device
-        rows = [self.row(i, start) for i, start in zip(batch.rows, batch.starts, strict=True)]
+        rows = [
+            self.row(i, start, batch.room)
+            for i, start in zip(batch.rows, batch.starts, strict=True)
+        ]
         ids, mask = self.network.batch(rows)
+        places = torch.from_numpy(payload_places(train, batch, ids.shape[1])).to(device)
+        ids = with_noise(ids, mask, self.options.noise)
         index = list(batch.rows)
         label, family, subfamily = (
             torch.from_numpy(part[index]).to(device)
             for part in (train.label, train.family, train.subfamily)
         )
-        embedding = self.network.embed(ids, mask)
+        states = self.network.states(ids, mask)
+        embedding = self.network.pool(states, mask)
+        evidence = self.network.evidence(states)
         loss = multi_task_loss(self.network, embedding, label, family, subfamily, self.options.loss)
+        loss = loss + evidence_loss(evidence, mask, label, places, self.options.loss)
         self.optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(self.network.modules.parameters(), self.options.clip)
@@ -195,7 +213,7 @@ class Trainer:
         train = self.inputs.train
         known = np.flatnonzero((train.label == 0) & np.isfinite(self.scores))
         pool = known[np.argsort(-self.scores[known], kind="stable")][: self.options.mine_pool]
-        rows = [self.row(int(i), 0) for i in pool]
+        rows = [self.row(int(i), 0, self.sampler.max_tokens - 2) for i in pool]
         fresh = np.full(len(train), np.nan)
         fresh[pool] = score_rows(self.network, rows, self.options.batch_tokens)[0]
         self.weights = mined_weights(train, fresh, self.sampler)
@@ -250,6 +268,7 @@ class Trainer:
             "seed": self.options.seed,
             "holdout": self.options.holdout.to_dict(),
             "corpus_sha256": self.inputs.corpus_sha256,
+            "own_sources": self.inputs.own_sources,
             "texts": {
                 "train": len(train) - self.inputs.augmented,
                 "augmented": self.inputs.augmented,

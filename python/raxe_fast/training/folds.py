@@ -17,7 +17,7 @@ from typing import Any
 from raxe_fast.errors import ModelFormatError
 from raxe_fast.training.corpus import Record
 
-__all__ = ["FINETUNE_INFO", "Holdout", "fold_of", "group_key", "tuned_from"]
+__all__ = ["FINETUNE_INFO", "Holdout", "fold_of", "group_key", "own_sources", "tuned_from"]
 
 FINETUNE_INFO = "finetune.json"
 _HASHES = ("sha256", "md5")
@@ -93,6 +93,17 @@ class Holdout:
             return None
         holdout = cls.read(encoder)
         return None if holdout.fold is None else holdout
+
+
+def own_sources(encoder_dir: Path | str) -> frozenset[str]:
+    """Sources of the project's own texts that a fine-tuned encoder has learnt from.
+
+    Raises ModelFormatError for a finetune.json that cannot be understood.
+    """
+    if not _is_tuned(encoder_dir):
+        return frozenset()
+    with _reading(encoder_dir, "names no texts of our own") as info:
+        return frozenset(str(name) for name in info.get("own_sources", ()))
 
 
 def tuned_from(encoder_dir: Path | str) -> str | None:

@@ -91,6 +91,9 @@ class Heads:
     family: RandomForestClassifier
     subfamily: RandomForestClassifier
     worst_rows: Ints  # row of each attack text's worst window, texts the encoder has not seen first
+    # (k,) rows the binary head was fitted on, and P(attack) of each by trees that have not seen it.
+    oob_rows: Ints
+    oob: Floats
 
 
 def fit_forest(
@@ -172,8 +175,9 @@ def fit_binary(
     if config.labelling == "worst":
         keep = np.sort(np.concatenate([np.flatnonzero(labels == 0), rows]))
         forest = fit_forest(
-            vectors[keep], labels[keep], config.binary, classes=2, seed=config.seed, jobs=jobs
-        )
+            vectors[keep], labels[keep], config.binary, classes=2, seed=config.seed, jobs=jobs,
+            oob=True,
+        )  # fmt: skip
     return forest, rows
 
 
@@ -188,9 +192,11 @@ def fit_heads(
     subfamilies: int,
     config: HeadsConfig,
     unseen: NDArray[np.bool_] | None = None,
+    details: Vectors | None = None,
     jobs: int = 2,
 ) -> Heads:
-    """Fits all heads on (rows, H) window vectors.
+    """Fits all heads on (rows, H) window vectors, family and subfamily on ``details`` (rows, D) if
+    given.
 
     owner: (rows,) text number of each row. text_label: (texts,) 0 or 1. text_family and
     text_subfamily: (texts,) class numbers, -1 for harmless texts. Attack texts without a window
@@ -199,7 +205,9 @@ def fit_heads(
     subfamily learn from all attacks: they only rank, and the held-out ones lack rare classes.
     """
     if unseen is None:
+        inside = np.arange(len(owner))
         binary, rows = fit_binary(vectors, owner, text_label, config=config, jobs=jobs)
+        fitted_on = _fitted_rows(inside, owner, text_label, rows, config)
     else:
         inside = np.flatnonzero(unseen[owner])
         binary, rows = fit_binary(
@@ -208,9 +216,10 @@ def fit_heads(
         scores = np.asarray(binary.predict_proba(vectors))[:, 1]
         others = np.unique(owner[~unseen[owner] & (text_label[owner] == 1)])
         rest = worst_windows(scores, owner, others.tolist())
+        fitted_on = _fitted_rows(inside, owner, text_label, inside[rows], config)
         rows = np.concatenate([inside[rows], rest])
     attacks = owner[rows]
-    worst = vectors[rows]
+    worst = (vectors if details is None else details)[rows]
     family = fit_forest(
         worst,
         text_family[attacks],
@@ -227,7 +236,16 @@ def fit_heads(
         seed=config.seed + 2,
         jobs=jobs,
     )
-    return Heads(binary, family, subfamily, rows)
+    return Heads(binary, family, subfamily, rows, fitted_on, _out_of_bag(binary))
+
+
+def _fitted_rows(
+    inside: Ints, owner: Ints, text_label: Ints, worst: Ints, config: HeadsConfig
+) -> Ints:
+    """The rows that the binary head was last fitted on, in the order it got them."""
+    if config.labelling != "worst":
+        return inside
+    return np.sort(np.concatenate([inside[text_label[owner[inside]] == 0], worst]))
 
 
 def export_forest(forest: RandomForestClassifier, path: Path) -> None:

@@ -8,23 +8,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from raxe_fast import _core
-from raxe_fast.parts import decode_triggers
-from raxe_fast.training.calibrate import CalibrationFit
+from raxe_fast.parts import TriggerInfo, decode_triggers
+from raxe_fast.training.calibrate import CalibrationFit, clipped_logit
 from raxe_fast.training.clusters import build_clusters
 from raxe_fast.training.corpus import Corpus
-from raxe_fast.training.embed import Embedded, EncoderFiles, TextEmbedder
+from raxe_fast.training.embed import EncoderFiles, TextEmbedder
+from raxe_fast.training.feature_parts import Rows
 from raxe_fast.training.heads import Heads
-from raxe_fast.training.metrics import Floats, Ints
+from raxe_fast.training.metrics import Ints
 from raxe_fast.training.package import SELF_TEST_TEXTS, save_selftest
 from raxe_fast.training.parity import head_parity
-from raxe_fast.training.train_data import Labels, Split, worst_by_text
+from raxe_fast.training.train_data import Labels, Split
 from raxe_fast.training.trigger_weights import fired_counts, fit_weights
 from raxe_fast.treelite_reader import read_treelite
 
-__all__ = ["HEADS", "fit_triggers", "manifest_base", "parity_of", "worst_probability",
+__all__ = ["HEADS", "fit_triggers", "manifest_base", "parity_of", "trigger_infos",
            "write_clusters", "write_selftest"]  # fmt: skip
 
 HEADS = ("binary", "family", "subfamily")
@@ -32,8 +32,13 @@ BENIGN = "benign"
 
 
 def _trigger_set(compiled: dict[str, Any]) -> _core.TriggerSet:
-    triggers = decode_triggers(json.dumps(compiled).encode())
-    return _core.TriggerSet([(item.phrases, item.literals, item.weight) for item in triggers])
+    infos = trigger_infos(compiled)
+    return _core.TriggerSet([(item.phrases, item.literals, item.weight) for item in infos])
+
+
+def trigger_infos(compiled: dict[str, Any]) -> tuple[TriggerInfo, ...]:
+    """The entries of triggers.json as the runtime decodes them."""
+    return decode_triggers(json.dumps(compiled).encode())
 
 
 def fit_triggers(train: Corpus) -> tuple[dict[str, Any], _core.TriggerSet]:
@@ -54,15 +59,9 @@ def fit_triggers(train: Corpus) -> tuple[dict[str, Any], _core.TriggerSet]:
     return compiled, _trigger_set(compiled)
 
 
-def worst_probability(heads: Heads, split: Split) -> Floats:
-    """(texts,) highest P(attack) over the windows of each text; 0 for a text without windows."""
-    probability = np.asarray(heads.binary.predict_proba(split.embedded.vectors))[:, 1]
-    return worst_by_text(probability, split)
-
-
-def _first_windows(embedded: Embedded, texts: Ints) -> Ints:
+def _first_windows(owner: Ints, texts: Ints) -> Ints:
     """Row of the first window of each of `texts`, which must have one."""
-    return np.searchsorted(embedded.owner, texts)
+    return np.searchsorted(owner, texts)
 
 
 def write_clusters(
@@ -75,12 +74,12 @@ def write_clusters(
     seed: int,
 ) -> dict[str, int]:
     """Writes clusters.npz; how many attack and harmless clusters it holds."""
-    embedded = train.embedded
+    embedded, owner = train.embedded, train.owner
     labels = train.labels
-    have = np.unique(embedded.owner)
+    have = np.unique(owner)
     benign = have[labels[have] == 0]
-    rows = np.concatenate([heads.worst_rows, _first_windows(embedded, benign)])
-    owners = embedded.owner[rows].tolist()
+    rows = np.concatenate([heads.worst_rows, _first_windows(owner, benign)])
+    owners = owner[rows].tolist()
     found = build_clusters(
         embedded.vectors[rows],
         [train.records[i].text for i in owners],
@@ -96,18 +95,32 @@ def write_clusters(
     return {"attack": found.n_attack, "benign": len(found.labels) - found.n_attack}
 
 
-def write_selftest(folder: Path, files: EncoderFiles) -> None:
+def write_selftest(
+    folder: Path,
+    files: EncoderFiles,
+    features: _core.Features | None = None,
+    triggers: _core.TriggerSet | None = None,
+) -> None:
     """Writes selftest.npz through the encoder and the heads as they stand in `folder`."""
     embedder = TextEmbedder(files)
     ids = [embedder.token_ids(text)[0] for text in SELF_TEST_TEXTS]
-    embeddings = np.stack([embedder.vector(window) for window in ids])
-    outputs = [
-        _core.Forest.packed(
-            *read_treelite((folder / f"heads/{name}.treelite").read_bytes())
-        ).predict(embeddings)
-        for name in HEADS
-    ]
-    save_selftest(folder / "selftest.npz", ids, embeddings, *outputs)
+    described = [embedder.described(window) for window in ids]
+    embeddings = np.stack([vector for vector, _ in described])
+    rows = None
+    if features is not None and triggers is not None:
+        rows = np.stack(
+            [
+                features.row(vector, evidence, text, 0, len(text), triggers.match(text))
+                for (vector, evidence), text in zip(described, SELF_TEST_TEXTS, strict=True)
+            ]
+        )
+    outputs = []
+    for name in HEADS:
+        data = (folder / f"heads/{name}.treelite").read_bytes()
+        forest = _core.Forest.packed(*read_treelite(data))
+        seen = embeddings if rows is None else rows[:, : forest.n_features]
+        outputs.append(forest.predict(np.ascontiguousarray(seen)))
+    save_selftest(folder / "selftest.npz", ids, embeddings, *outputs, rows)
 
 
 def manifest_base(
@@ -116,6 +129,7 @@ def manifest_base(
     labels: Labels,
     heads: Heads,
     thresholds: dict[str, dict[str, float]],
+    sizes: dict[str, int] | None = None,
 ) -> dict[str, Any]:
     """manifest.json without its file list."""
     names = ("base", "architecture", "precision", "hidden_size", "layers", "vocab_size", "input",
@@ -144,7 +158,10 @@ def manifest_base(
             }
             for name, forest in forests.items()
         },
-        "features": [{"name": "embedding", "size": files.hidden_size}],
+        "features": [
+            {"name": name, "size": size}
+            for name, size in (sizes or {"embedding": files.hidden_size}).items()
+        ],
         # Every text that any preset warns about gets its family.
         "detail_threshold": min(preset["warn"] for preset in thresholds.values()),
         "thresholds": thresholds,
@@ -152,20 +169,21 @@ def manifest_base(
 
 
 def parity_of(
-    folder: Path, heads: Heads, vectors: NDArray[np.float32], fit: CalibrationFit, block: float
+    folder: Path, heads: Heads, rows: Rows, fit: CalibrationFit, block: float
 ) -> dict[str, Any]:
-    """Parity of the three heads on (N, H) vectors; `block` is the balanced threshold."""
-    # The forest probability that alone, without any trigger, reaches the block threshold.
+    """Parity of the three heads on the rows they see; `block` is the balanced threshold."""
+    # The forest probability that alone, all other evidence being 0, reaches the block threshold.
     grid = np.linspace(0, 1, 100001)
-    reach = fit(fit.evidence(grid, np.zeros(len(grid))))
-    over = np.flatnonzero(reach >= block)
+    alone = np.zeros((len(grid), len(fit.weights)))
+    alone[:, 0] = clipped_logit(grid)
+    over = np.flatnonzero(fit(alone) >= block)
     threshold = float(grid[over[0]]) if len(over) else 0.5
     forests = {"binary": heads.binary, "family": heads.family, "subfamily": heads.subfamily}
     result: dict[str, Any] = {
         name: head_parity(
             forest,
             folder / f"heads/{name}.treelite",
-            vectors,
+            rows.binary if name == "binary" else rows.full,
             threshold if name == "binary" else None,
         )
         for name, forest in forests.items()

@@ -96,11 +96,14 @@ def save_selftest(
     binary: NDArray[np.float64],
     family: NDArray[np.float64],
     subfamily: NDArray[np.float64],
+    rows: NDArray[np.float32] | None = None,
 ) -> None:
     """Writes selftest.npz: n inputs, and what the shipped encoder and heads made of them.
 
-    token_ids: n arrays; embeddings (n, H); head outputs (n, classes), computed from `embeddings`.
+    token_ids: n arrays; embeddings (n, H); head outputs (n, classes), computed from `rows` (n, F),
+    or where there are none from `embeddings`.
     """
+    extra = {} if rows is None else {"rows": rows.astype(np.float32)}
     offsets = np.cumsum([0, *(len(ids) for ids in token_ids)], dtype=np.int64)
     np.savez_compressed(
         path,
@@ -110,4 +113,5 @@ def save_selftest(
         binary=binary.astype(np.float64),
         family=family.astype(np.float64),
         subfamily=subfamily.astype(np.float64),
+        **extra,
     )

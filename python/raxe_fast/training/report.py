@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raxe_fast.training import metrics
+from raxe_fast.training.curves import curves
 from raxe_fast.training.outcomes import Outcomes, length_bucket
 
-__all__ = ["LIMITS", "build_report"]
+__all__ = ["LIMITS", "build_report", "meets_targets"]
 
 # The reference's own limits (DESIGN.md section 1): (direction, limit).
 LIMITS: dict[str, tuple[str, float]] = {
@@ -117,16 +118,20 @@ def _naming(
     return out
 
 
-def _meets(report: dict[str, Any]) -> dict[str, Any]:
-    overall = report["overall"]
+def meets_targets(report: dict[str, Any]) -> dict[str, Any]:
+    """The figures with a limit, by name: value, limit and whether it is met (None: not measured).
+
+    The binary ones are computed from the confusion counts of the report, whatever else it says.
+    """
+    counts = metrics.Counts(**report["overall"]["confusion"])
     values = {
-        "f1": overall.get("f1", {}).get("value"),
-        "fpr": overall["fpr"]["value"],
-        "fnr": overall["fnr"]["value"],
+        "f1": counts.f1 if counts.attack and counts.benign else None,
+        "fpr": metrics.rate(counts.fp, counts.benign)["value"],
+        "fnr": metrics.rate(counts.fn, counts.attack)["value"],
         "family_macro_f1": report["family"]["all_attacks"]["macro_f1"],
         "subfamily_macro_f1": report["subfamily"]["all_attacks"]["macro_f1"],
     }
-    checks = {
+    checks: dict[str, Callable[[Any, float], bool]] = {
         ">": lambda value, limit: value > limit,
         ">=": lambda value, limit: value >= limit,
         "<": lambda value, limit: value < limit,
@@ -204,6 +209,7 @@ def build_report(
         report[name] = {
             group: _binary(outcomes, rows) for group, rows in outcomes.groups(key).items()
         }
-    report["meets_targets"] = _meets(report)
+    report["meets_targets"] = meets_targets(report)
+    report["curves"] = curves(outcomes.labels, outcomes.scores)
     report.update(extra or {})
     return report

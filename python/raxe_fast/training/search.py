@@ -48,7 +48,7 @@ def search_binary(
     for name, config in configs.items():
         start = time.perf_counter()
         forest, _ = fit_binary(
-            train.embedded.vectors, train.embedded.owner, train.labels, config=config, jobs=jobs
+            train.embedded.vectors, train.owner, train.labels, config=config, jobs=jobs
         )
         seconds = time.perf_counter() - start
         probability = np.asarray(forest.predict_proba(dev.embedded.vectors))[:, 1]

@@ -12,25 +12,32 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from raxe_fast.errors import CorpusError
+from raxe_fast.feature_data import feature_sizes
 from raxe_fast.model import load_model
-from raxe_fast.training.calibrate import fit_calibration
+from raxe_fast.training.calibrate import (
+    clipped_logit,
+    fit_calibration,
+    fit_stack,
+    worst_rows,
+)
 from raxe_fast.training.card import data_table, write_card
-from raxe_fast.training.compose import rule_scores, score_embedded
-from raxe_fast.training.corpus import Corpus, find_split, read_corpus
-from raxe_fast.training.folds import Holdout
-from raxe_fast.training.hardware import hardware
+from raxe_fast.training.corpus import Corpus, Record, find_split, read_corpus
+from raxe_fast.training.feature_fit import fit_features, window_evidence
+from raxe_fast.training.feature_parts import FEATURES_FILE, Rows, save_features
+from raxe_fast.training.folds import Holdout, own_sources
 from raxe_fast.training.heads import HeadsConfig, export_forest, fit_heads
 from raxe_fast.training.members import (
     HEADS,
     fit_triggers,
     manifest_base,
     parity_of,
-    worst_probability,
+    trigger_infos,
     write_clusters,
     write_selftest,
 )
+from raxe_fast.training.own_data import SOURCE_PREFIX, read_own_texts
 from raxe_fast.training.package import pack, write_json, write_manifest
-from raxe_fast.training.report import build_report
+from raxe_fast.training.scan_report import scan_reports
 from raxe_fast.training.search import candidates, search_binary
 from raxe_fast.training.thresholds import dev_curve, fit_thresholds
 from raxe_fast.training.train_data import Labels, embed_split, prepare_encoder
@@ -46,8 +53,9 @@ class TrainOptions:
     """What `train` may be told; the defaults are those of the shipped model.
 
     window_cap: windows of one training text that are embedded (dev and test: all of them).
-    limit: records read from each split, for a quick try.
+    limit: records read from each split, for a quick try (without own_texts).
     search: try variations of the binary head on dev and take the best; `heads` is the base.
+    own_texts: learn from the texts in own_texts/ too (models of fine-tuned encoders only).
     """
 
     heads: HeadsConfig = field(default_factory=HeadsConfig)
@@ -58,6 +66,7 @@ class TrainOptions:
     attack_clusters: int = 80
     benign_clusters: int = 40
     search: bool = False
+    own_texts: bool = True
     seed: int = 1
 
 
@@ -98,47 +107,79 @@ def train(
         return read_corpus(find_split(directory, name), limit=options.limit)
 
     corpus = read("train")
-    # A fine-tuned encoder: only what the heads will learn from is embedded.
     holdout = Holdout.find(encoder)
+    known_own = own_sources(encoder) if files.heads is not None else frozenset()
+    if files.heads is not None and options.own_texts and options.limit is None:
+        corpus.records += [item.record for item in read_own_texts()]
+
+    def unseen(record: Record) -> bool:
+        """Whether a fine-tuned encoder has not seen this training text."""
+        own = record.source.startswith(SOURCE_PREFIX)
+        return (own and record.source not in known_own) or (
+            holdout is not None and holdout.contains(record)
+        )
+
+    # A fine-tuned encoder: only what the heads will learn from is embedded.
     needed = corpus.records
     if holdout is not None:
-        needed = [record for record in needed if record.label == 1 or holdout.contains(record)]
+        needed = [record for record in needed if record.label == 1 or unseen(record)]
     splits = {
         "train": embed("train", replace(corpus, records=needed), cap=options.window_cap),
         "dev": embed("dev", read("dev"), cap=None),
     }
-    try:
-        splits["test"] = embed("test", read("test"), cap=None)
-    except CorpusError as error:
-        if error.line is not None:
-            raise
     clock.done("embed")
 
     learn, dev = splits["train"], splits["dev"]
     labels = Labels.of(learn.records)
+    compiled, triggers = fit_triggers(corpus)
+    clock.done("triggers")
+    fit = None
+    if files.heads is not None:
+        fit = fit_features(
+            corpus.records, unseen, labels, files.heads, triggers, trigger_infos(compiled), files,
+            seed=options.seed, jobs=options.jobs,
+        )  # fmt: skip
+        rows = {"train": fit.train_rows(learn), "dev": fit.rows(dev)}
+    else:
+        rows = {name: Rows(s.embedded.vectors, files.hidden_size) for name, s in splits.items()}
+    clock.done("features")
     if options.search:
         tried = candidates(config)
         best, searched = search_binary(learn, dev, tried, options.jobs)
         config = tried[best]
         clock.done("search")
+    learn_unseen = np.array([unseen(record) for record in learn.records])
     heads = fit_heads(
-        learn.embedded.vectors,
-        learn.embedded.owner,
+        rows["train"].binary,
+        learn.owner,
         learn.labels,
         *labels.numbers(learn.records),
         families=len(labels.families),
         subfamilies=len(labels.subfamilies),
         config=config,
-        unseen=None if holdout is None else np.array([holdout.contains(r) for r in learn.records]),
+        unseen=None if holdout is None else learn_unseen,
+        details=rows["train"].full,
         jobs=options.jobs,
     )
     clock.done("heads")
-    compiled, triggers = fit_triggers(corpus)
-    clock.done("triggers")
-    rules = rule_scores(triggers, dev.corpus.texts)
-    worst = worst_probability(heads, dev)
-    calibration = fit_calibration(worst, rules, dev.labels, seed=options.seed)
-    scores = calibration(calibration.evidence(worst, rules))
+    stack = None
+    if fit is not None:
+        probability = np.full(len(learn.owner), 0.5)
+        probability[heads.oob_rows] = heads.oob
+        evidence = window_evidence(fit.data, probability, rows["train"], learn, triggers)
+        stack = fit_stack(evidence[heads.oob_rows], learn.owner[heads.oob_rows], learn.labels)
+    probability = np.asarray(heads.binary.predict_proba(rows["dev"].binary))[:, 1]
+    evidence = window_evidence(
+        None if fit is None else fit.data, probability, rows["dev"], dev, triggers
+    )
+    order = evidence[:, 0] if stack is None else evidence @ np.array(stack)
+    worst = worst_rows(order, dev.owner)
+    judged = np.zeros((len(dev.records), evidence.shape[1]))
+    judged[:, 0] = clipped_logit(np.zeros(1))[0]  # texts without windows
+    judged[dev.owner[worst]] = evidence[worst]
+    calibration = fit_calibration(judged, dev.labels, stack=stack, seed=options.seed)
+    scores = np.zeros(len(dev.records))
+    np.maximum.at(scores, dev.owner, calibration(evidence))
     thresholds = fit_thresholds(dev.labels, scores)
     clock.done("calibration")
 
@@ -162,38 +203,38 @@ def train(
         benign_clusters=options.benign_clusters,
         seed=options.seed,
     )
-    write_selftest(folder, files)
-    clock.done("clusters, self-test")
-
     members = ["encoder.onnx", "tokenizer.json", *(f"heads/{name}.treelite" for name in HEADS),
                "calibration.json", "triggers.json", "clusters.npz", "selftest.npz"]  # fmt: skip
-    manifest = manifest_base(model_id, files, labels, heads, thresholds)
+    sizes = None
+    if fit is not None:
+        save_features(folder / FEATURES_FILE, fit.data)
+        sizes = feature_sizes(fit.data, len(labels.families))
+        members.append(FEATURES_FILE)
+    write_selftest(folder, files, None if fit is None else fit.features, triggers)
+    clock.done("clusters, self-test")
+
+    manifest = manifest_base(model_id, files, labels, heads, thresholds, sizes)
     write_manifest(folder, manifest, members)
-    model = load_model(folder, forest="packed")
-    vectors = np.concatenate([s.embedded.vectors for n, s in splits.items() if n != "train"])
-    parity = parity_of(folder, heads, vectors, calibration, thresholds["balanced"]["block"])
-    machine = hardware()
-    reports = {
-        name: build_report(
-            score_embedded(model, split.records, split.embedded),
-            model_id=model_id,
-            policy="balanced",
-            thresholds=thresholds["balanced"],
-            corpus=name,
-            hardware=machine,
-            extra={"method": "shipped scorer on cached embeddings of the shipped encoder"},
-        )
-        for name, split in splits.items()
-        if name != "train"
-    }
+    load_model(folder, forest="packed")
+    parity = parity_of(folder, heads, rows["dev"], calibration, thresholds["balanced"]["block"])
+    parity_rows = len(rows["dev"].full)
+    scanned = [("dev", dev.corpus)]
+    try:
+        scanned.append(("test", read("test")))
+    except CorpusError as error:
+        if error.line is not None:
+            raise
+    reports = scan_reports(folder, scanned, model_id, thresholds["balanced"], options.jobs)
     clock.done("reports")
     training = {
         "texts": len(corpus.records),
         "attacks": sum(record.label for record in corpus.records),
         "embedded": len(learn.records),
-        "windows": len(learn.embedded.owner),
+        "windows": len(learn.owner),
+        "own_texts": sum(r.source.startswith(SOURCE_PREFIX) for r in corpus.records),
+        "encoder_texts_unseen": int(learn_unseen.sum()),
         "holdout": None if holdout is None else holdout.to_dict(),
-        "windows_left_out": int(learn.embedded.windows.sum()) - len(learn.embedded.owner),
+        "windows_left_out": int(learn.embedded.windows.sum()) - len(learn.owner),
         "window_cap": options.window_cap,
         "labelling": config.labelling,
         "heads": config.to_dict(),
@@ -203,7 +244,7 @@ def train(
         "calibration": {**calibration.log, **calibration.to_dict()},
         "seconds": clock.seconds,
         "parity": parity,
-        "parity_embeddings": len(vectors),
+        "parity_embeddings": parity_rows,
         "parity_flips": _sum(parity, "verdict_flips"),
         "parity_difference": _max(parity, "max_abs_difference"),
     }

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from raxe_fast.decode import decoded_views
 from raxe_fast.errors import CorpusError
 from raxe_fast.training.corpus import Corpus, Record
 from raxe_fast.training.embed import Embedded, EncoderFiles, embed_texts
+from raxe_fast.training.finetune_output import HEADS_FILE
 from raxe_fast.training.metrics import Floats, Ints
 
 __all__ = ["Labels", "Split", "embed_split", "prepare_encoder", "worst_by_text"]
@@ -18,10 +21,28 @@ __all__ = ["Labels", "Split", "embed_split", "prepare_encoder", "worst_by_text"]
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """One split of a corpus with the embeddings of its windows."""
+    """One split of a corpus with the embeddings of its windows.
+
+    ``texts`` are what was embedded: the text of each record, followed by what its encoded parts
+    say (decode.py), which the scanner reads as texts of their own; ``record_of`` (texts,) says
+    whose they are, in ascending order.
+    """
 
     corpus: Corpus
     embedded: Embedded
+    texts: list[str]
+    record_of: Ints
+
+    @property
+    def owner(self) -> Ints:
+        """(windows,) record number of each window, ascending."""
+        return self.record_of[self.embedded.owner]
+
+    @property
+    def tokens(self) -> Ints:
+        """(records,) tokens of each record's own text."""
+        first = np.searchsorted(self.record_of, np.arange(len(self.records)))
+        return self.embedded.tokens[first]
 
     @property
     def records(self) -> list[Record]:
@@ -70,6 +91,10 @@ def prepare_encoder(encoder: str, work: Path, precision: str) -> EncoderFiles:
     name = "".join(c if c.isalnum() else "-" for c in Path(encoder).name)
     target = work / f"encoder-{name}-{precision}"
     export_encoder(encoder, target, precision=precision)
+    heads = Path(encoder) / HEADS_FILE
+    (target / HEADS_FILE).unlink(missing_ok=True)
+    if heads.is_file():
+        shutil.copyfile(heads, target / HEADS_FILE)
     return EncoderFiles.open(target)
 
 
@@ -77,12 +102,18 @@ def embed_split(
     name: str, corpus: Corpus, files: EncoderFiles, cache: Path, *, cap: int | None, jobs: int
 ) -> Split:
     """Embeds the records of one split, at most `cap` windows of each text (None: all)."""
-    embedded = embed_texts(corpus.texts, files, cache, cap=cap, jobs=jobs, title=f"embed {name}")
-    return Split(corpus, embedded)
+    texts: list[str] = []
+    record_of: list[int] = []
+    for number, text in enumerate(corpus.texts):
+        parts = [text, *(view.text for view in decoded_views(text))]
+        texts += parts
+        record_of += [number] * len(parts)
+    embedded = embed_texts(texts, files, cache, cap=cap, jobs=jobs, title=f"embed {name}")
+    return Split(corpus, embedded, texts, np.array(record_of, dtype=np.int64))
 
 
 def worst_by_text(probability: Floats, split: Split) -> Floats:
     """(texts,) highest of the (windows,) values of each text; 0 for a text without windows."""
     worst = np.zeros(len(split.records))
-    np.maximum.at(worst, split.embedded.owner, probability)
+    np.maximum.at(worst, split.owner, probability)
     return worst

@@ -1,0 +1,62 @@
+"""Which sentence carries a score: each is left out in turn, and the score of the rest compared."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+
+__all__ = ["Carrier", "carrying_sentence", "sentences"]
+
+MAX_SENTENCES = 16
+_BORDER = re.compile(r"[.!?;\n\u3002\uff01\uff1f]+\s*")
+_SHORTEST = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Carrier:
+    """A sentence, code points [begin, end) of the text, and the score of its window without it."""
+
+    begin: int
+    end: int
+    score: float
+    without: float
+
+    def reason(self) -> str:
+        """In words, without any of the text."""
+        return (
+            f"The score rests on the sentence at characters {self.begin} to {self.end}: without it "
+            f"the score is {self.without:.3f} instead of {self.score:.3f}."
+        )
+
+
+def sentences(text: str, begin: int, end: int) -> list[tuple[int, int]]:
+    """The sentences in code points [begin, end), at most MAX_SENTENCES: pieces of under 8
+    characters are joined to the next, and where there are too many, neighbours are joined."""
+    borders = [begin]
+    for match in _BORDER.finditer(text, begin, end):
+        if match.end() - borders[-1] >= _SHORTEST:
+            borders.append(match.end())
+    if end - borders[-1] < _SHORTEST and len(borders) > 1:
+        borders.pop()
+    if borders[-1] != end:
+        borders.append(end)
+    step = -(-(len(borders) - 1) // MAX_SENTENCES)
+    if step > 1:
+        borders = [*borders[:-1:step], end]
+    return list(pairwise(borders))
+
+
+def carrying_sentence(
+    text: str, window: tuple[int, int], score: float, score_of: Callable[[str], float]
+) -> Carrier | None:
+    """The sentence of the window without which its score falls most; None where there is only one,
+    or none makes it fall by a tenth of itself."""
+    begin, end = window
+    found = sentences(text, begin, end)
+    if len(found) < 2:
+        return None
+    rest = [(score_of(text[begin:a] + text[b:end]), a, b) for a, b in found]
+    without, a, b = min(rest)
+    return Carrier(a, b, score, without) if without < 0.9 * score else None

@@ -1,0 +1,129 @@
+"""Fits what the forests see besides the embedding, and makes their rows.
+
+The n-gram models are fitted like the encoder: attack or not on the texts that the encoder has
+seen, so that on the others, from which the forest learns, their scores are as honest as at run
+time; labels out of fold on the training attacks, since the label forests learn from all of these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from raxe_fast import _core
+from raxe_fast.feature_data import FeatureData, core_features
+from raxe_fast.parts import TriggerInfo
+from raxe_fast.training.calibrate import INPUTS, clipped_logit
+from raxe_fast.training.corpus import Record
+from raxe_fast.training.embed import EncoderFiles, TextEmbedder
+from raxe_fast.training.feature_parts import Rows, feature_data, feature_rows
+from raxe_fast.training.finetune_output import LinearHeads
+from raxe_fast.training.folds import fold_of, group_key
+from raxe_fast.training.metrics import Floats, Ints
+from raxe_fast.training.ngrams import (
+    BINARY_BITS,
+    LABEL_BITS,
+    NgramModel,
+    fit_binary_ngrams,
+    fit_label_ngrams,
+    ngram_matrix,
+)
+from raxe_fast.training.train_data import Labels, Split
+
+__all__ = ["FeatureFit", "fit_features", "window_evidence"]
+
+_LABEL_FOLDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureFit:
+    """What ships, its core object, and how the rows of a split are made."""
+
+    data: FeatureData
+    features: _core.Features
+    rows: Callable[[Split], Rows]
+    train_rows: Callable[[Split], Rows]
+
+
+def fit_features(
+    records: Sequence[Record],
+    unseen: Callable[[Record], bool],
+    labels: Labels,
+    heads: LinearHeads,
+    triggers: _core.TriggerSet,
+    infos: Sequence[TriggerInfo],
+    files: EncoderFiles,
+    *,
+    seed: int = 1,
+    jobs: int = 2,
+) -> FeatureFit:
+    """``records`` are all training texts; ``unseen`` says which the encoder has not seen."""
+    seen = [record for record in records if not unseen(record)]
+    lexical = fit_binary_ngrams(
+        ngram_matrix([r.text for r in seen], BINARY_BITS),
+        np.array([r.label for r in seen], dtype=np.int64),
+        seed,
+    )
+    attacks = [record for record in records if record.label == 1]
+    matrix = ngram_matrix([r.text for r in attacks], LABEL_BITS)
+    _, numbers = labels.numbers(attacks)
+    classes = len(labels.subfamilies)
+    final = fit_label_ngrams(matrix, numbers, classes, seed, jobs)
+    folds = np.array([fold_of(group_key(record), _LABEL_FOLDS) for record in attacks])
+    out_of_fold = []
+    for fold in range(_LABEL_FOLDS):
+        inside = folds != fold
+        # A class whose texts all lie in one fold has nothing to be judged by out of fold.
+        whole = set(numbers[inside].tolist()) == set(range(classes))
+        model = final
+        if whole:
+            model = fit_label_ngrams(matrix[inside], numbers[inside], classes, seed, jobs)
+        out_of_fold.append(model)
+
+    def core(model: NgramModel) -> _core.Features:
+        return core_features(feature_data(heads, lexical, model), infos, labels.families)
+
+    embedder = TextEmbedder(files)
+    shipped = core(final)
+    by_fold = [core(model) for model in out_of_fold]
+
+    def rows(split: Split) -> Rows:
+        return feature_rows(lambda _: shipped, triggers, split.texts, split.embedded, embedder)
+
+    def train_rows(split: Split) -> Rows:
+        of_record = [
+            by_fold[fold_of(group_key(r), _LABEL_FOLDS)] if r.label == 1 else shipped
+            for r in split.records
+        ]
+        owner = split.record_of
+        return feature_rows(
+            lambda text: of_record[owner[text]], triggers, split.texts, split.embedded, embedder
+        )
+
+    return FeatureFit(feature_data(heads, lexical, final), shipped, rows, train_rows)
+
+
+def window_evidence(
+    data: FeatureData | None,
+    forest_probability: Floats,
+    rows: Rows,
+    split: Split,
+    triggers: _core.TriggerSet,
+) -> Floats:
+    """(windows, 6) evidence, in the order of INPUTS, as the core puts it together; (windows, 2)
+    without feature data."""
+    rules = np.array([triggers.rule_score(text) for text in split.texts], dtype=np.float64)
+    columns = [clipped_logit(forest_probability), rules[split.embedded.owner]]
+    if data is not None:
+        hidden, linear = data.linear_weight.shape[1], data.linear_weight.shape[0]
+        read: Ints = np.bincount(split.embedded.owner, minlength=len(split.texts))
+        columns += [
+            rows.full[:, hidden].astype(np.float64),
+            rows.full[:, hidden + linear].astype(np.float64),
+            rows.full[:, hidden + linear + 1].astype(np.float64),
+            np.log(read[split.embedded.owner]),
+        ]
+        assert len(columns) == len(INPUTS)
+    return np.column_stack(columns)
