@@ -1,11 +1,14 @@
-"""A tiny model, made here from sentences of our own: random BERT, small forests, a few triggers.
+"""Tiny models, made here from sentences of our own: random BERT, small forests, a few triggers.
 
-It is a real model in every respect but its wits, so the tests need neither the shipped model nor
+One whose forests see the embedding alone, and one with features.npz, which knows encoded attacks
+as a family, too. Each is a real model in every respect but its wits, so the tests need neither the shipped model nor
 the corpus.
 """
 
 from __future__ import annotations
 
+import base64
+import codecs
 import json
 from pathlib import Path
 
@@ -65,6 +68,14 @@ BENIGN = [
     "Convert twelve miles to kilometres.",
     "Draft an invitation to the summer party.",
 ]
+_SEED = ATTACKS["prompt_injection"]["instruction_override"]
+# What the model with features learns besides.
+ENCODED = {
+    "encoding_obfuscation": {
+        "base_n_encoding": [base64.b64encode(text.encode()).decode() for text in _SEED[:4]],
+        "cipher": [codecs.encode(text, "rot13") for text in _SEED[:4]],
+    }
+}
 HIDDEN, LAYERS, MAX_TOKENS, OVERLAP = 32, 2, 32, 8
 
 
@@ -172,8 +183,43 @@ TRIGGERS = [
 ]  # fmt: skip
 
 
-def write_tiny_model(folder: Path, precision: str = "int8", model_id: str = "tiny") -> Path:
-    """Writes a whole model into `folder`, which it creates."""
+def _linear_heads(vectors: np.ndarray, family: list[int], subfamily: list[int], names: list):
+    """Heads of a fine-tuned encoder; here logistic regressions on the frozen one's vectors. The
+    subfamilies in `names` are those of the attacks; the others are harmless: the first class."""
+    from sklearn.linear_model import LogisticRegression
+
+    from raxe_fast.training.finetune_output import LinearHeads
+
+    benign = len(vectors) - len(family)
+    scale = 4.0
+
+    def fit(classes: list[int]):
+        model = LogisticRegression(C=30, max_iter=2000).fit(scale * vectors, classes)
+        weight, bias = model.coef_.astype(np.float32), model.intercept_.astype(np.float32)
+        return weight, bias
+
+    binary, binary_bias = fit([1] * len(family) + [0] * benign)
+    families, family_bias = fit([i + 1 for i in family] + [0] * benign)
+    subfamilies, subfamily_bias = fit([i + 1 for i in subfamily] + [0] * benign)
+    return LinearHeads(
+        scale=scale,
+        binary_weight=binary[0],
+        binary_bias=float(binary_bias[0]),
+        family_weight=families,
+        family_bias=family_bias,
+        subfamily_weight=subfamilies,
+        subfamily_bias=subfamily_bias,
+        families=("benign", *sorted({family for family, _ in names})),
+        subfamilies=(("benign", "chat"), *names),
+        evidence_weight=binary[0],
+        evidence_bias=0.25,
+    )
+
+
+def write_tiny_model(
+    folder: Path, precision: str = "int8", model_id: str = "tiny", *, features: bool = False
+) -> Path:
+    """Writes a whole model into `folder`, which it creates; with features.npz if asked."""
     import treelite
     from sklearn.ensemble import RandomForestClassifier
 
@@ -191,13 +237,14 @@ def write_tiny_model(folder: Path, precision: str = "int8", model_id: str = "tin
         path.unlink()
     source.rmdir()
 
-    families = sorted(ATTACKS)
+    known = {**ATTACKS, **(ENCODED if features else {})}
+    families = sorted(known)
     subfamilies = [
-        {"name": name, "family": family} for family in families for name in sorted(ATTACKS[family])
+        {"name": name, "family": family} for family in families for name in sorted(known[family])
     ]
     texts, family_of, subfamily_of = [], [], []
     for index, item in enumerate(subfamilies):
-        for text in ATTACKS[item["family"]][item["name"]]:
+        for text in known[item["family"]][item["name"]]:
             texts.append(text)
             family_of.append(families.index(item["family"]))
             subfamily_of.append(index)
@@ -207,25 +254,36 @@ def write_tiny_model(folder: Path, precision: str = "int8", model_id: str = "tin
     encoder = Encoder(folder / "encoder.onnx")
     windower = Windower.from_file(folder / "tokenizer.json", max_tokens=MAX_TOKENS, overlap=OVERLAP)
     ids = [np.asarray(windower(text)[0].ids, dtype=np.int64).ravel() for text in texts]
-    vectors = np.stack([_core.mean_pool_l2(encoder.encode(row[None])[0], None) for row in ids])
+    states = [encoder.encode(row[None])[0] for row in ids]
+    vectors = np.stack([_core.mean_pool_l2(item, None) for item in states])
+    rows, binary_size = vectors, HIDDEN
+    sizes = {"embedding": HIDDEN}
+    if features:
+        rows, binary_size, sizes = _write_features(
+            folder / "features.npz", texts, states, vectors, family_of, subfamily_of, known
+        )
 
     def forest(x: np.ndarray, y: list[int]) -> RandomForestClassifier:
         return RandomForestClassifier(20, max_leaf_nodes=16, random_state=0).fit(x, y)
 
     heads = {
-        "binary": forest(vectors, [1] * attacks + [0] * len(BENIGN)),
-        "family": forest(vectors[:attacks], family_of),
-        "subfamily": forest(vectors[:attacks], subfamily_of),
+        "binary": forest(rows[:, :binary_size], [1] * attacks + [0] * len(BENIGN)),
+        "family": forest(rows[:attacks], family_of),
+        "subfamily": forest(rows[:attacks], subfamily_of),
     }
     (folder / "heads").mkdir()
     for name, model in heads.items():
         treelite.sklearn.import_model(model).serialize(str(folder / f"heads/{name}.treelite"))
 
+    inputs, weights = ["forest_logit", "rules"], [1.0, 3.0]
+    if features:
+        inputs += ["linear", "passage", "lexical", "windows"]
+        weights = [0.5, 3.0, 0.3, 0.2, 0.1, -0.2]
     write_json(
         folder / "calibration.json",
         {
-            "inputs": ["forest_logit", "rules"],
-            "weights": [1.0, 3.0],
+            "inputs": inputs,
+            "weights": weights,
             "bias": -0.5,
             "isotonic": None,
             "dev_curve": {
@@ -253,7 +311,10 @@ def write_tiny_model(folder: Path, precision: str = "int8", model_id: str = "tin
         folder / "selftest.npz",
         [ids[i] for i in chosen],
         vectors[chosen],
-        *(model.predict_proba(vectors[chosen]) for model in heads.values()),
+        *(
+            model.predict_proba(rows[chosen, : model.n_features_in_]) for model in heads.values()
+        ),
+        rows[chosen] if features else None,
     )
     (folder / "MODEL_CARD.md").write_text("# tiny\n\nFor tests.\n", encoding="utf-8")
     manifest = {
@@ -283,7 +344,7 @@ def write_tiny_model(folder: Path, precision: str = "int8", model_id: str = "tin
             name: {"file": f"heads/{name}.treelite", "trees": 20, "outputs": len(model.classes_)}
             for name, model in heads.items()
         },
-        "features": [{"name": "embedding", "size": HIDDEN}],
+        "features": [{"name": name, "size": size} for name, size in sizes.items()],
         "detail_threshold": 0.1,
         "thresholds": {
             "balanced": {"block": 0.6, "warn": 0.4},
@@ -298,10 +359,64 @@ def write_tiny_model(folder: Path, precision: str = "int8", model_id: str = "tin
     return folder
 
 
+def _write_features(path, texts, states, vectors, family_of, subfamily_of, known):
+    """Writes features.npz; the rows of the texts, the length that the binary forest sees, and the
+    lengths of the blocks."""
+    from raxe_fast.feature_data import core_features, feature_sizes
+    from raxe_fast.parts import decode_triggers
+    from raxe_fast.training.feature_parts import feature_data, save_features
+    from raxe_fast.training.ngrams import fit_binary_ngrams, fit_label_ngrams, ngram_matrix
+
+    families = sorted(known)
+    names = [(family, name) for family in families for name in sorted(known[family])]
+    attacks = len(family_of)
+    labels = np.array([1] * attacks + [0] * (len(texts) - attacks))
+    data = feature_data(
+        _linear_heads(vectors, family_of, subfamily_of, names),
+        fit_binary_ngrams(ngram_matrix(texts, 12), labels),
+        fit_label_ngrams(
+            ngram_matrix(texts[:attacks], 10), np.array(subfamily_of), len(names), jobs=1
+        ),
+    )
+    save_features(path, data)
+    infos = decode_triggers(json.dumps({"schema": 1, "triggers": TRIGGERS}).encode())
+    triggers = _core.TriggerSet([(item.phrases, item.literals, item.weight) for item in infos])
+    core = core_features(data, infos, families)
+    rows = [
+        core.row(
+            vector,
+            _core.strongest_passage(state, data.passage_weight, data.passage_bias)[0],
+            text,
+            0,
+            len(text),
+            triggers.match(text),
+        )
+        for text, state, vector in zip(texts, states, vectors, strict=True)
+    ]
+    return np.stack(rows), core.size, feature_sizes(data, len(families))
+
+
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model directory; tests must not change it (copy it)."""
     return write_tiny_model(tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The random BERT as a sentence-transformers directory; tests must not change it."""
+    pytest.importorskip("safetensors", reason="weights need the [train] extra")
+    folder = tmp_path_factory.mktemp("checkpoint")
+    _write_checkpoint(folder, _write_tokenizer(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def rich_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model directory with features.npz; tests must not change it (copy it)."""
+    return write_tiny_model(
+        tmp_path_factory.mktemp("rich") / "rich", model_id="rich", features=True
+    )
 
 
 @pytest.fixture(scope="session")
@@ -320,4 +435,13 @@ def scanner(tiny_model: Path):
     from raxe_fast import Scanner
 
     with Scanner(tiny_model) as shared:
+        yield shared
+
+
+@pytest.fixture(scope="session")
+def rich_scanner(rich_model: Path):
+    """A shared scanner of the model with features; it is immutable."""
+    from raxe_fast import Scanner
+
+    with Scanner(rich_model) as shared:
         yield shared

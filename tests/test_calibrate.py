@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from raxe_fast import _core
-from raxe_fast.training.calibrate import clipped_logit, fit_calibration
+from raxe_fast.training.calibrate import CalibrationFit, clipped_logit, fit_calibration
 from raxe_fast.training.metrics import expected_calibration_error
 
 pytest.importorskip("sklearn")
@@ -22,10 +22,16 @@ def sample(n=4000, seed=0, warp=1.0, signal=1.0):
     return forest, rules, labels
 
 
+def fitted(forest, rules, labels):
+    """The calibration of a model whose forests see the embedding alone."""
+    return fit_calibration(CalibrationFit.evidence(forest, rules), labels)
+
+
 def test_equals_the_core_and_keeps_the_order():
     forest, rules, labels = sample(warp=2.5)
-    fit = fit_calibration(forest, rules, labels)
+    fit = fitted(forest, rules, labels)
     raw = fit.to_dict()
+    assert raw["inputs"] == ["forest_logit", "rules"]
     knots = raw["isotonic"] or {"x": [], "y": []}
     core = _core.Calibration(raw["weights"], raw["bias"], knots["x"], knots["y"])
     evidence = fit.evidence(forest, rules)
@@ -41,7 +47,7 @@ def test_logistic_equals_sklearn():
     from sklearn.linear_model import LogisticRegression
 
     forest, rules, labels = sample()
-    fit = fit_calibration(forest, rules, labels)
+    fit = fitted(forest, rules, labels)
     evidence = fit.evidence(forest, rules)
     other = LogisticRegression(C=1 / (1e-4 * len(labels)), tol=1e-9).fit(evidence, labels)
     np.testing.assert_allclose(fit.weights, other.coef_[0], rtol=1e-2)
@@ -50,12 +56,12 @@ def test_logistic_equals_sklearn():
 
 def test_isotonic_is_used_only_where_it_helps():
     forest, rules, labels = sample(n=6000)
-    straight = fit_calibration(1 / (1 + np.exp(-clipped_logit(forest))), rules * 0, labels)
+    straight = fitted(1 / (1 + np.exp(-clipped_logit(forest))), rules * 0, labels)
     # A logistic cannot follow a step; the correction can.
     random = np.random.default_rng(1)
     p = random.random(6000)
     step = (random.random(6000) < np.where(p > 0.9, 0.95, 0.1)).astype(np.int64)
-    bent = fit_calibration(p, np.zeros(6000), step)
+    bent = fitted(p, np.zeros(6000), step)
     assert bent.knots is not None
     assert bent.log["log_loss"]["isotonic"] < bent.log["log_loss"]["logistic"]
     scores = bent(bent.evidence(p, np.zeros(6000)))
@@ -70,13 +76,13 @@ def test_isotonic_is_used_only_where_it_helps():
 
 def test_a_misleading_forest_gets_no_negative_weight():
     forest, rules, labels = sample(signal=-1)
-    fit = fit_calibration(forest, rules, labels)
+    fit = fitted(forest, rules, labels)
     assert fit.weights[0] >= 0
     assert fit.weights[1] >= 0
 
 
 def test_small_or_one_sided_data():
     forest, rules, labels = sample(n=60)
-    assert fit_calibration(forest, rules, labels).knots is None
+    assert fitted(forest, rules, labels).knots is None
     with pytest.raises(ValueError, match="both"):
-        fit_calibration(forest, rules, np.zeros(60, np.int64))
+        fitted(forest, rules, np.zeros(60, np.int64))

@@ -45,12 +45,14 @@ def split(seed=0, texts=300, hidden=12):
         name = ("jailbreak", "ab"[i % 2]) if label else ("benign", "chat")
         records.append(Record(f"t{i}", label, *name))
     embedded = Embedded(
-        np.array(rows, np.float32),
-        np.array(owner),
-        np.ones(texts, np.int64),
-        np.bincount(owner),
+        vectors=np.array(rows, np.float32),
+        evidence=np.zeros(len(rows), np.float32),
+        owner=np.array(owner),
+        tokens=np.ones(texts, np.int64),
+        windows=np.bincount(owner),
     )
-    return Split(Corpus("own", records), embedded), np.array(signal)
+    corpus = Corpus("own", records)
+    return Split(corpus, embedded, corpus.texts, np.arange(texts)), np.array(signal)
 
 
 def test_worst_windows_equal_a_loop():

@@ -1,12 +1,19 @@
-// Differential fuzzing of TriggerSet against the naive matcher: the input bytes choose the patterns
-// and the text.
+// Differential fuzzing of TriggerSet against the naive matcher, and of the n-grams and statistics of
+// a window of the same text against theirs: the input bytes choose the patterns, the text and the
+// window.
 //
 //   clang++ -fsanitize=fuzzer,address,undefined ... fuzz_triggers.cpp
 //   g++ -DRAXE_FAST_FUZZ_MAIN ... fuzz_triggers.cpp; ./a.out [runs [seed]], or ./a.out FILE...
+#include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 
+#include "../tests/naive_ngrams.hpp"
+#include "../tests/naive_surface.hpp"
 #include "../tests/naive_triggers.hpp"
+#include "raxe_fast/lexical.hpp"
+#include "raxe_fast/surface.hpp"
 
 namespace {
 
@@ -18,6 +25,29 @@ void print(const char* title, const std::vector<TriggerMatch>& matches) {
     std::fprintf(stderr, " %u[%u,%u)", m.trigger, m.begin, m.end);
   }
   std::fprintf(stderr, "\n");
+}
+
+void check_features(TextView text, std::size_t begin, std::size_t end) {
+  static std::u32string scratch;
+  std::vector<std::uint32_t> hashes;
+  ngram_hashes(text, begin, end, scratch, hashes);
+  std::sort(hashes.begin(), hashes.end());
+  if (hashes != naive::hashes(text, begin, end)) {
+    std::fprintf(stderr, "n-grams of [%zu,%zu) differ\n", begin, end);
+    std::abort();
+  }
+  float found[kSurface];
+  surface_statistics(text, begin, end, found);
+  std::u32string window;
+  for (std::size_t i = begin; i < std::min(end, text.length); ++i) window.push_back(text[i]);
+  const std::vector<double> expected = naive::surface(window);
+  for (std::size_t k = 0; k < kSurface; ++k) {
+    const double error = std::fabs(static_cast<double>(found[k]) - expected[k]);
+    if (!(error <= 1e-6 * (1.0 + std::fabs(expected[k])))) {
+      std::fprintf(stderr, "statistic %zu of [%zu,%zu) differs\n", k, begin, end);
+      std::abort();
+    }
+  }
 }
 
 }  // namespace
@@ -39,6 +69,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     print("found", found);
     std::abort();
   }
+  const std::size_t begin = draw(32);
+  check_features(text, begin, begin + draw(64));
   return 0;
 }
 

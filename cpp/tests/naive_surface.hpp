@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "raxe_fast/normalize.hpp"
@@ -13,7 +14,7 @@
 namespace raxe_fast::naive {
 
 inline bool is_space(char32_t c) {
-  if (c < 128) return c == U' ' || c == U'\t' || c == U'\n' || c == U'\v' || c == U'\f' || c == U'\r';
+  if (c < 128) return std::u32string_view(U" \t\n\v\f\r").find(c) != std::u32string_view::npos;
   return normalize({&c, 1, 4}, Ignorables::drop).chars == U" ";
 }
 

@@ -201,7 +201,9 @@ TEST_CASE("lexical rules: every row once, one scratch for tables of all sizes") 
   LexicalScratch scratch;
   for (int repeat = 0; repeat < 200; ++repeat) {
     std::vector<std::uint32_t> of(random() % 100);
-    for (std::uint32_t& hash : of) hash = random() % 3 == 0 ? 7U : random();
+    for (std::uint32_t& hash : of) {
+      hash = random() % 3 == 0 ? 7U : static_cast<std::uint32_t>(random());
+    }
     for (std::size_t t = 0; t < tables.size(); ++t) {
       std::vector<float> out(models[t].outputs(), std::numeric_limits<float>::quiet_NaN());
       models[t](of, scratch, out.data());
@@ -220,7 +222,7 @@ TEST_CASE("lexical rules: order and repeats of the hashes do not matter") {
   const Table table(random, 10, 3);
   const LexicalModel model = table.model();
   std::vector<std::uint32_t> of(300);
-  for (std::uint32_t& hash : of) hash = random();
+  for (std::uint32_t& hash : of) hash = static_cast<std::uint32_t>(random());
   LexicalScratch scratch;
   float first[3], second[3];
   model(of, scratch, first);

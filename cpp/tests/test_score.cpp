@@ -3,12 +3,13 @@
 #include <cmath>
 #include <limits>
 #include <memory>
-#include <string_view>
 #include <stdexcept>
+#include <string_view>
 #include <thread>
 #include <vector>
 
 #include "isa_levels.hpp"
+#include "probe_forest.hpp"
 #include "raxe_fast/pooling.hpp"
 #include "raxe_fast/score.hpp"
 
@@ -17,35 +18,9 @@ using raxe_fast::test::on_every_isa;
 
 namespace {
 
+using raxe_fast::test::Probe;
+
 constexpr std::size_t kHidden = 4;
-
-// A forest that says what it sees: output 1 is the first feature as a probability, further
-// outputs repeat the other features; and it counts its calls and keeps the rows it was given.
-class Probe final : public Forest {
- public:
-  explicit Probe(std::size_t outputs, std::size_t features = kHidden)
-      : outputs_(outputs), features_(features) {}
-  std::size_t n_features() const noexcept override { return features_; }
-  std::size_t n_outputs() const noexcept override { return outputs_; }
-  std::size_t n_trees() const noexcept override { return 1; }
-  std::string_view kind() const noexcept override { return "probe"; }
-  void predict(const float* features, double* out) const noexcept override {
-    ++calls;
-    rows.emplace_back(features, features + features_);
-    for (std::size_t i = 0; i < outputs_; ++i) {
-      out[i] = static_cast<double>(features[i % features_]);
-    }
-    if (outputs_ == 2) {
-      out[1] = static_cast<double>(features[0]) / 2.0 + 0.5;
-      out[0] = 1.0 - out[1];
-    }
-  }
-  mutable std::size_t calls = 0;
-  mutable std::vector<std::vector<float>> rows;
-
- private:
-  std::size_t outputs_, features_;
-};
 
 TextView view(std::string_view text) { return {text.data(), text.size(), 1}; }
 
@@ -60,9 +35,9 @@ std::vector<TriggerSpec> specs() {
 }
 
 struct Rig {
-  std::shared_ptr<Probe> binary = std::make_shared<Probe>(2);
-  std::shared_ptr<Probe> family = std::make_shared<Probe>(3);
-  std::shared_ptr<Probe> subfamily = std::make_shared<Probe>(4);
+  std::shared_ptr<Probe> binary = std::make_shared<Probe>(2, kHidden);
+  std::shared_ptr<Probe> family = std::make_shared<Probe>(3, kHidden);
+  std::shared_ptr<Probe> subfamily = std::make_shared<Probe>(4, kHidden);
 
   Scorer::Parts parts(double detail_threshold = 0.0) const {
     Scorer::Parts p;
@@ -266,7 +241,7 @@ TEST_CASE("score safety: bad indices and missing parts are refused") {
   broken([](auto& p) { p.triggers = nullptr; });
   broken([](auto& p) { p.hidden = 0; });
   broken([](auto& p) { p.hidden = 5; });
-  broken([](auto& p) { p.binary = std::make_shared<Probe>(3); });
+  broken([](auto& p) { p.binary = std::make_shared<Probe>(3, kHidden); });
   broken([](auto& p) { p.family = std::make_shared<Probe>(3, 5); });
   broken([](auto& p) { p.detail_threshold = std::numeric_limits<double>::quiet_NaN(); });
 }

@@ -96,7 +96,8 @@ TEST_CASE("surface rules: random texts, against the naive statistics") {
   for (int repeat = 0; repeat < 500; ++repeat) {
     std::u32string text(random() % 80, U' ');
     for (char32_t& c : text) {
-      c = random() % 20 == 0 ? static_cast<char32_t>(random()) : alphabet[random() % alphabet.size()];
+      c = random() % 20 == 0 ? static_cast<char32_t>(random())
+                             : alphabet[random() % alphabet.size()];
     }
     const std::vector<float> got = surface(text);
     check(got, naive::surface(text));

@@ -90,7 +90,8 @@ class Calibration:
 
     def __init__(self, weights: Sequence[float], bias: float, knot_x: Sequence[float] = [], knot_y: Sequence[float] = []) -> None:
         """
-        weights: 2 (forest_logit, rules). knots: the isotonic map, or empty.
+        weights: 2 (forest_logit, rules), or 6 (and linear, passage, lexical, windows).
+        knots: the isotonic map, or empty.
 
         Raises ValueError for values that are not finite, knots that do not increase, or a
         negative weight of forest_logit.
@@ -98,7 +99,8 @@ class Calibration:
 
     def __call__(self, evidence: Sequence[float]) -> float:
         """
-        evidence: (forest_logit, rule score). Returns the probability in [0, 1].
+        evidence: the 6 values that the weights are for; 2 stand for those and four zeros.
+        Returns the probability in [0, 1].
         """
 
 class Clusters:
@@ -149,6 +151,49 @@ class TriggerSet:
 
     def __len__(self) -> int: ...
 
+def ngram_hashes(text: str, begin: int = 0, end: int | None = None) -> Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C')]:
+    """
+    uint32 (n,): the hashes of all n-grams of code points [begin, end) of the text: characters
+    in threes, fours and fives, words, and pairs of words, of the normalised text.
+    """
+
+def strongest_passage(tokens: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order='C', device='cpu', writable=False)], weight: Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)], bias: float) -> tuple[float, int, int]:
+    """
+    tokens: float32 (S, H), weight: float32 (H,). (evidence, begin, end) of the strongest
+    passage: the 8 tokens in a row whose mean of weight @ token + bias is highest.
+
+    Raises ValueError for lengths that differ or a weight that is not finite.
+    """
+
+class Features:
+    """What the forests see of a window, in one row."""
+
+    def __init__(self, linear_weight: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order='C', device='cpu', writable=False)], linear_bias: Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)], passage_weight: Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)], passage_bias: float, lexical_table: Annotated[NDArray[numpy.int8], dict(shape=(None, None), order='C', device='cpu', writable=False)], lexical_scale: Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)], lexical_bias: Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)], label_table: Annotated[NDArray[numpy.int8], dict(shape=(None, None), order='C', device='cpu', writable=False)], label_scale: Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)], label_bias: Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)], trigger_family: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu', writable=False)], trigger_weight: Annotated[NDArray[numpy.float64], dict(shape=(None,), order='C', device='cpu', writable=False)], families: int) -> None:
+        """
+        linear_weight float32 (K, H), linear_bias (K,): logits on the embedding; passage_weight
+        (H,): logit of a token; *_table int8 (2^bits, outputs) with *_scale and *_bias float32
+        (outputs,): n-gram models; trigger_family uint32 and trigger_weight float64 (triggers,).
+
+        Raises ValueError for parts that do not fit, or values that are not finite.
+        """
+
+    def row(self, embedding: Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)], evidence: float, text: str, begin: int, end: int, matches: Sequence[tuple[int, int, int]]) -> Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C')]:
+        """
+        float32 (full_size,) for the window [begin, end) of the text, as the fused call makes
+        it. embedding: float32 (H,); matches: as TriggerSet.match gives them.
+        """
+
+    @property
+    def hidden(self) -> int: ...
+
+    @property
+    def size(self) -> int:
+        """Length of the row that the binary forest sees."""
+
+    @property
+    def full_size(self) -> int:
+        """Length of the row that the family and subfamily forests see."""
+
 class TextScore:
     """What Scorer.score says of one text. Read-only."""
 
@@ -162,6 +207,24 @@ class TextScore:
     @property
     def forest_probability(self) -> float:
         """Uncalibrated P(attack) of the worst window; NaN without one."""
+
+    @property
+    def linear(self) -> float:
+        """
+        Evidence of the worst window, logits; NaN without one or without features.
+        """
+
+    @property
+    def passage(self) -> float: ...
+
+    @property
+    def lexical(self) -> float: ...
+
+    @property
+    def passage_tokens(self) -> tuple[int, int]:
+        """
+        Its strongest passage: tokens of the window, half open, special tokens counted.
+        """
 
     @property
     def rule_score(self) -> float: ...
@@ -207,20 +270,23 @@ class TextScore:
 class Scorer:
     """The fused call. Immutable and thread-safe."""
 
-    def __init__(self, binary: Forest, family: Forest, subfamily: Forest, calibration: Calibration, clusters: Clusters, triggers: TriggerSet, hidden: int, detail_threshold: float) -> None:
+    def __init__(self, binary: Forest, family: Forest, subfamily: Forest, calibration: Calibration, clusters: Clusters, triggers: TriggerSet, hidden: int, detail_threshold: float, features: Features | None = None) -> None:
         """
-        Raises ValueError if binary has not 2 outputs, a forest's n_features or the
-        centroids' length differs from hidden, or detail_threshold is NaN.
+        Without features the forests see the embedding alone.
+
+        Raises ValueError if binary has not 2 outputs, a forest's n_features differs from the
+        row it will see, the centroids' length from hidden, or detail_threshold is NaN.
         """
 
-    def score(self, blocks: list[NDArray[numpy.float32]], window_text: NDArray[numpy.uint32], texts: list[str], all_details: bool = False, masks: list[NDArray[numpy.uint8]] | None = None) -> list[TextScore]:
+    def score(self, blocks: list[NDArray[numpy.float32]], window_text: NDArray[numpy.uint32], texts: list[str], all_details: bool = False, masks: list[NDArray[numpy.uint8]] | None = None, spans: NDArray[numpy.uint32] | None = None) -> list[TextScore]:
         """
         Scores a batch with the GIL released; nothing is copied.
 
         blocks: list of float32 (B, S, hidden), C order: token embeddings of windows of equal
         length. window_text: uint32 (windows,): for each window, over all blocks in order, the
         index of its text. texts: list of str. masks: None, or per block uint8 (B, S), 0 for
-        padding. Returns one TextScore per text.
+        padding. spans: uint32 (windows, 2): the code points [begin, end) that each window
+        covers of its text; None: all. Returns one TextScore per text.
 
         Raises TypeError for another dtype, rank or layout or for a text that is not a str,
         ValueError for shapes that do not fit or an index that is no text.

@@ -154,5 +154,5 @@ def _account(
         own = [next(found) for _ in items]
         reading.encode_ns = encode_ns * count // total
         reading.windows = [[part[i] for i in order] for part, order in zip(items, own, strict=True)]
-        reading.order = own[0] if own[0] != sorted(own[0]) else None
+        reading.orders = own if any(order != sorted(order) for order in own) else None
         reading.batched = True

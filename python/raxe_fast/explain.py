@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
+from math import isnan
 
 __all__ = ["Carrier", "carrying_sentence", "sentences"]
 
@@ -52,11 +53,11 @@ def carrying_sentence(
     text: str, window: tuple[int, int], score: float, score_of: Callable[[str], float]
 ) -> Carrier | None:
     """The sentence of the window without which its score falls most; None where there is only one,
-    or none makes it fall by a tenth of itself."""
+    or none makes it fall by a tenth of itself. A rest whose score is NaN says nothing."""
     begin, end = window
     found = sentences(text, begin, end)
     if len(found) < 2:
         return None
     rest = [(score_of(text[begin:a] + text[b:end]), a, b) for a, b in found]
-    without, a, b = min(rest)
+    without, a, b = min((item for item in rest if not isnan(item[0])), default=(score, 0, 0))
     return Carrier(a, b, score, without) if without < 0.9 * score else None

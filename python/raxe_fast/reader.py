@@ -93,7 +93,8 @@ class Reader:
         begun = perf_counter_ns()
         encode = self._encode
         blocks: list[npt.NDArray[np.float32]] = []
-        reading.windows = read = [[] for _ in parts]
+        read: list[list[Window]] = [[] for _ in parts]
+        reading.windows = read
         trouble: str | None = None
         for windows, done in zip(parts, read, strict=True):
             for window in windows:

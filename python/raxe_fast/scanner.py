@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from math import nan
 from os import PathLike
 from time import perf_counter_ns
 from types import TracebackType
@@ -306,6 +307,16 @@ class Scanner:
             # The core refused what the encoder gave.
             reading.fail(f"the encoder gave no usable output ({error})")
             scores = self._scorer.score([], _NO_OWNERS, texts, details)
+        return self._verdict(text, scores, reading, plan, explain)
+
+    def _verdict(
+        self,
+        text: str,
+        scores: Sequence[_core.TextScore],
+        reading: Reading,
+        plan: Plan,
+        explain: bool,
+    ) -> ScanResult:
         result = self._verdicts.make(text, scores, reading, plan, explain)
         if explain and result.score >= plan.thresholds.warn and not reading.views:
             return self._with_sentence(text, result)
@@ -326,10 +337,9 @@ class Scanner:
         )
 
     def _score_of(self, text: str) -> float:
-        """Score of a short text, nothing decoded; 0 for white space."""
-        if not text or text.isspace():
-            return 0.0
-        return self._scan_one(text, self._plan, False).score
+        """Score of a text, 0 for white space; NaN where the encoder has not read all of it."""
+        result = self._scan_one(text, self._plan, False)
+        return result.score if result.status == "ok" else nan
 
     def _scan_batches(
         self, texts: Iterator[str], plan: Plan, explain: bool, lookahead: int
@@ -342,7 +352,7 @@ class Scanner:
                 continue
             for text, reading, items in zip(texts_, readings, scored, strict=True):
                 try:
-                    yield self._verdicts.make(text, items, reading, plan, explain)
+                    yield self._verdict(text, items, reading, plan, explain)
                 except Exception as error:
                     yield self._verdicts.failed(text, plan, reading, error)
 

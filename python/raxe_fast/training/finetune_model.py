@@ -83,7 +83,7 @@ class Network:
     def states(self, ids: Tensor, mask: Tensor) -> Tensor:
         """(B, S, H) float32 token embeddings of (B, S) token ids; ``mask`` is 1 on tokens, 0 on
         padding."""
-        encoder = self.modules["encoder"]
+        encoder: Any = self.modules["encoder"]
         if self.device.type == "cpu":
             fused = ids.shape[1] >= _FUSED_ATTENTION_FROM
             encoder.config._attn_implementation = "sdpa" if fused else "eager"

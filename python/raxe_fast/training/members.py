@@ -120,7 +120,8 @@ def write_selftest(
         forest = _core.Forest.packed(*read_treelite(data))
         seen = embeddings if rows is None else rows[:, : forest.n_features]
         outputs.append(forest.predict(np.ascontiguousarray(seen)))
-    save_selftest(folder / "selftest.npz", ids, embeddings, *outputs, rows)
+    binary, family, subfamily = outputs
+    save_selftest(folder / "selftest.npz", ids, embeddings, binary, family, subfamily, rows)
 
 
 def manifest_base(

@@ -103,7 +103,7 @@ def save_selftest(
     token_ids: n arrays; embeddings (n, H); head outputs (n, classes), computed from `rows` (n, F),
     or where there are none from `embeddings`.
     """
-    extra = {} if rows is None else {"rows": rows.astype(np.float32)}
+    extra: dict[str, Any] = {} if rows is None else {"rows": rows.astype(np.float32)}
     offsets = np.cumsum([0, *(len(ids) for ids in token_ids)], dtype=np.int64)
     np.savez_compressed(
         path,
