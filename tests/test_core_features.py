@@ -548,13 +548,13 @@ def test_scorer_checks_the_features(rig: Rig) -> None:
         0.5,
     ]
     with pytest.raises(ValueError, match="n_features"):
-        _core.Scorer(*forests, *parts)  # type: ignore[call-arg, arg-type]
+        _core.Scorer(*forests, *parts)
     with pytest.raises(ValueError, match="n_features"):
-        _core.Scorer(forests[0], forests[0], forests[0], *parts, FEATURES)  # type: ignore
+        _core.Scorer(forests[0], forests[0], forests[0], *parts, FEATURES)
     fewer = replace(PARTS, trigger_family=PARTS.trigger_family[:3].copy(),
                     trigger_weight=PARTS.trigger_weight[:3].copy()).build()  # fmt: skip
     with pytest.raises(ValueError, match="differ in number"):
-        _core.Scorer(*forests, *parts, fewer)  # type: ignore
+        _core.Scorer(*forests, *parts, fewer)
 
 
 def test_calibration_takes_two_or_six() -> None:

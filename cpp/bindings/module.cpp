@@ -607,7 +607,8 @@ void bind_features(nb::module_& m) {
            "linear_weight float32 (K, H), linear_bias (K,): logits on the embedding; passage_weight\n"
            "(H,): logit of a token; *_table int8 (2^bits, outputs) with *_scale and *_bias float32\n"
            "(outputs,): n-gram models; trigger_family uint32 and trigger_weight float64 (triggers,).\n\n"
-           "Raises ValueError for parts that do not fit, or values that are not finite.")
+           "Raises ValueError for parts that do not fit, values that are not finite, or a trigger's\n"
+           "weight outside [0, 1).")
       .def("row", &feature_row, "embedding"_a.noconvert(), "evidence"_a, "text"_a, "begin"_a,
            "end"_a, "matches"_a,
            "float32 (full_size,) for the window [begin, end) of the text, as the fused call makes\n"
@@ -624,7 +625,7 @@ void bind_scoring(nb::module_& m) {
   nb::class_<TextScore>(m, "TextScore", "What Scorer.score says of one text. Read-only.")
       .def_ro("score", &TextScore::score,
               "Calibrated P(attack) of the worst window; the rule score if there is no window;\n"
-              "NaN if an embedding was not finite.")
+              "NaN if an embedding or other evidence was not finite.")
       .def_ro("forest_probability", &TextScore::forest_probability,
               "Uncalibrated P(attack) of the worst window; NaN without one.")
       .def_ro("linear", &TextScore::linear,

@@ -1,6 +1,5 @@
-// Differential fuzzing of TriggerSet against the naive matcher, and of the n-grams and statistics of
-// a window of the same text against theirs: the input bytes choose the patterns, the text and the
-// window.
+// Differential fuzzing against naive twins: of TriggerSet, and of the n-grams and statistics of a
+// window of the same text. The input bytes choose the patterns, the text and the window.
 //
 //   clang++ -fsanitize=fuzzer,address,undefined ... fuzz_triggers.cpp
 //   g++ -DRAXE_FAST_FUZZ_MAIN ... fuzz_triggers.cpp; ./a.out [runs [seed]], or ./a.out FILE...

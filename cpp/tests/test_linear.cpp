@@ -4,6 +4,7 @@
 #include <limits>
 #include <random>
 #include <stdexcept>
+#include <utility>
 #include <vector>
 
 #include "raxe_fast/linear.hpp"
@@ -76,6 +77,9 @@ TEST_CASE("linear rules: the order of summation is that of 16 interleaved sums")
   a[16] = 0.0F;
   a[32] = -1e8F;
   CHECK(dot(a.data(), ones.data(), 33) == 1.0F);
+  std::swap(a[0], a[1]);
+  std::swap(a[32], a[17]);
+  CHECK(dot(a.data(), ones.data(), 18) == 1.0F);
 }
 
 TEST_CASE("linear rules: what is not finite shows") {

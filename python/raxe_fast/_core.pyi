@@ -174,7 +174,8 @@ class Features:
         (H,): logit of a token; *_table int8 (2^bits, outputs) with *_scale and *_bias float32
         (outputs,): n-gram models; trigger_family uint32 and trigger_weight float64 (triggers,).
 
-        Raises ValueError for parts that do not fit, or values that are not finite.
+        Raises ValueError for parts that do not fit, values that are not finite, or a trigger's
+        weight outside [0, 1).
         """
 
     def row(self, embedding: Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)], evidence: float, text: str, begin: int, end: int, matches: Sequence[tuple[int, int, int]]) -> Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C')]:
@@ -201,7 +202,7 @@ class TextScore:
     def score(self) -> float:
         """
         Calibrated P(attack) of the worst window; the rule score if there is no window;
-        NaN if an embedding was not finite.
+        NaN if an embedding or other evidence was not finite.
         """
 
     @property
