@@ -3,9 +3,10 @@
     python bench/fused_after_encoder.py --output fused.json
 
 One text of 64 tokens, harmless and attack. Every sample follows an encoder call of its own, which
-leaves the caches as in production (encoder, call, encoder, call, ..). The same work in NumPy
-pooling, scikit-learn `predict_proba` (three heads, always) and Python substring triggers is
-interleaved in the same run.
+leaves the caches as in production (encoder, call, encoder, call, ..). The call gets the window's
+span, as from the scanner. The same work in NumPy pooling, scikit-learn `predict_proba` (three heads,
+always), Python substring triggers and, where the model has features.npz, its features in NumPy and
+Python is interleaved in the same run.
 """
 
 from __future__ import annotations
@@ -24,17 +25,20 @@ from rich.console import Console
 from rich.table import Table
 from tokenizers import Tokenizer
 
+from equal_work import check_equal_work
 from hardware import hardware, load_average
-from model_files import ForestArrays, ModelLocation, forest_arrays, locate_model
+from model_files import ModelLocation, features_of, locate_model
 from raxe_fast import _core
 from raxe_fast.errors import ModelError
 from raxe_fast.model import load_model
-from reference import ReferenceScorer
+from reference import ReferenceScorer, covered
 from stats import Samples, Summary, ratio, turns
 from texts import compose
 
 TOKENS = 64
 STAGES = ("pooling", "forests", "clusters", "triggers")  # order of TextScore.times
+# One text: what the encoder reads, the characters that its tokens cover.
+Text = tuple[str, Any, tuple[int, int]]
 P95_LIMIT_US = 60.0
 RATIO_LIMIT = 100.0
 
@@ -68,44 +72,27 @@ def scorers(model: ModelLocation) -> dict[str, _core.Scorer]:
     return out
 
 
-def check_equal_work(model: ModelLocation, python: ReferenceScorer) -> dict[str, float]:
-    """Largest difference in probability between the two sides' forests, over 256 random rows.
-
-    Raises RuntimeError above 1e-9: then the two sides would not do the same work.
-    """
-    rng = np.random.default_rng(1)
-    rows = rng.standard_normal((256, python.manifest["encoder"]["hidden_size"])).astype(np.float32)
-    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    differences = {}
-    for head, forest in python.heads.items():
-        arrays: ForestArrays = forest_arrays(model.directory, head)
-        ours = _core.Forest.packed(*arrays).predict(rows)
-        differences[head] = float(np.abs(ours - forest.predict_proba(rows)).max())
-    if max(differences.values()) > 1e-9:
-        raise RuntimeError(f"rebuilt scikit-learn forests differ: {differences}")
-    return differences
-
-
 def timed(
     encode: Callable[[Any], Any],
-    calls: dict[str, Callable[[str, Any], Any]],
-    inputs: list[tuple[str, Any]],
+    calls: dict[str, Callable[[int, Any], Any]],
+    inputs: Sequence[Text],
     iterations: int,
     block: int,
 ) -> tuple[dict[str, Samples], dict[str, Any]]:
     """Samples (iterations,) in microseconds, each after an encoder call on the same text, and the
-    (iterations, stages) times that the fused calls took of themselves."""
+    (iterations, stages) times that the fused calls took of themselves. A call gets the number of
+    the input and its token embeddings."""
     samples = {name: np.zeros(iterations) for name in calls}
     stages = {name: np.zeros((iterations, len(STAGES))) for name in calls if name != "python"}
     for call in calls.values():
-        for text, ids in inputs[:3]:
-            call(text, encode(ids))
+        for number, (_, ids, _) in enumerate(inputs[:3]):
+            call(number, encode(ids))
     for turn in turns(list(calls), iterations, block):
-        text, ids = inputs[turn.index % len(inputs)]
+        number = turn.index % len(inputs)
         call = calls[turn.pipeline]
-        tokens = encode(ids)
+        tokens = encode(inputs[number][1])
         begin = time.perf_counter_ns()
-        result = call(text, tokens)
+        result = call(number, tokens)
         elapsed = time.perf_counter_ns() - begin
         if turn.measured:
             samples[turn.pipeline][turn.index] = elapsed / 1e3
@@ -123,6 +110,37 @@ def stage_split(wall: Samples, stages: Any) -> dict[str, Any]:
     }
 
 
+def make_inputs(tokenizer: Tokenizer, variants: int, *, attack: bool) -> list[Text]:
+    """Composed texts of TOKENS tokens."""
+    inputs = []
+    for seed in range(variants):
+        text = compose(tokenizer, TOKENS, attack=attack, seed=seed)
+        encoding = tokenizer.encode(text)
+        inputs.append((text, np.array([encoding.ids], dtype=np.int64), covered(encoding)))
+    return inputs
+
+
+def make_calls(
+    fused: dict[str, _core.Scorer], python: ReferenceScorer, inputs: Sequence[Text]
+) -> dict[str, Callable[[int, Any], Any]]:
+    """The calls to be timed, with their arguments as the scanner has them at hand."""
+    owner = np.zeros(1, dtype=np.uint32)
+    texts = [[text] for text, _, _ in inputs]
+    spans = [np.array([span], dtype=np.uint32) for _, _, span in inputs]
+    mask = np.ones((1, TOKENS), dtype=np.int64)
+
+    def of(scorer: _core.Scorer) -> Callable[[int, Any], Any]:
+        return lambda number, tokens: scorer.score(
+            [tokens], owner, texts[number], False, None, spans[number]
+        )
+
+    calls = {name: of(scorer) for name, scorer in fused.items()}
+    calls["python"] = lambda number, tokens: python.score(
+        inputs[number][0], tokens, mask, inputs[number][2]
+    )
+    return calls
+
+
 def run(options: argparse.Namespace, model: ModelLocation) -> dict[str, Any]:
     """The report."""
     import onnxruntime
@@ -136,32 +154,22 @@ def run(options: argparse.Namespace, model: ModelLocation) -> dict[str, Any]:
     )
     tokenizer = Tokenizer.from_file(str(model.directory / "tokenizer.json"))
     start = load_average()
-    differences = check_equal_work(model, python)
-    window_text = np.zeros(1, dtype=np.uint32)
-    mask = np.ones((1, TOKENS), dtype=np.int64)
 
-    def fused(scorer: _core.Scorer) -> Callable[[str, Any], Any]:
-        return lambda text, tokens: scorer.score([tokens], window_text, [text])
+    def encode(ids: Any) -> Any:
+        return session.run([encoder["output"]], {encoder["input"]: ids})[0]
 
-    calls: dict[str, Callable[[str, Any], Any]] = {
-        name: fused(scorer) for name, scorer in scorers(model).items()
-    }
-    calls["python"] = lambda text, tokens: python.score(text, tokens, mask)
+    fused = scorers(model)
+    differences = {}
     results: dict[str, Any] = {}
     for attack in (False, True):
-        inputs = []
-        for seed in range(options.variants):
-            text = compose(tokenizer, TOKENS, attack=attack, seed=seed)
-            inputs.append((text, np.array([tokenizer.encode(text).ids], dtype=np.int64)))
+        inputs = make_inputs(tokenizer, options.variants, attack=attack)
+        calls = make_calls(fused, python, inputs)
         kind = "attack" if attack else "harmless"
-        print(f"{kind}: {options.iterations} iterations x {len(calls)} calls", file=sys.stderr)
-        samples, stages = timed(
-            lambda ids: session.run([encoder["output"]], {encoder["input"]: ids})[0],
-            calls,
-            inputs,
-            options.iterations,
-            options.block,
+        differences[kind] = check_equal_work(
+            model, fused["packed"], python, [(text, encode(ids), at) for text, ids, at in inputs]
         )
+        print(f"{kind}: {options.iterations} iterations x {len(calls)} calls", file=sys.stderr)
+        samples, stages = timed(encode, calls, inputs, options.iterations, options.block)
         results[kind] = {
             "unit": "us",
             "calls": {name: Summary.of(values).to_dict(2) for name, values in samples.items()},
@@ -183,11 +191,8 @@ def run(options: argparse.Namespace, model: ModelLocation) -> dict[str, Any]:
             "threads": options.threads,
             "block": options.block,
         },
-        "python": {
-            "forests": "scikit-learn forests rebuilt from the model's Treelite files",
-            "largest_difference": differences,
-            "substrings": python.triggers.substrings,
-        },
+        "features": features_of(python.manifest),
+        "python": {**python.about(), "largest_difference": differences},
         "results": results,
         "meets_targets": _meets(results),
     }

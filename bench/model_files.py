@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from raxe_fast.manifest import is_safe_member
 from raxe_fast.model import resolve
@@ -16,7 +17,22 @@ from raxe_fast.treelite_reader import ForestArrays, read_treelite
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 HEADS = ("binary", "family", "subfamily")
-__all__ = ["HEADS", "ForestArrays", "ModelLocation", "forest_arrays", "locate_model"]
+__all__ = [
+    "HEADS",
+    "ForestArrays",
+    "ModelLocation",
+    "features_of",
+    "forest_arrays",
+    "locate_model",
+]
+
+
+def features_of(manifest: Mapping[str, Any]) -> dict[str, int]:
+    """The blocks of the rows that the forests see and their lengths; for the records."""
+    blocks = manifest.get("features") or [
+        {"name": "embedding", "size": manifest["encoder"]["hidden_size"]}
+    ]
+    return {str(block["name"]): int(block["size"]) for block in blocks}
 
 
 def forest_arrays(model: Path, head: str) -> ForestArrays:

@@ -3,16 +3,20 @@
 Default ONNX Runtime session, `tokenizers`, NumPy masked mean pooling, three scikit-learn random
 forests, Python substring triggers over the lower-cased text, nearest clusters by a NumPy dot
 product, and a plain dict as the result. It runs on the same encoder, forests, triggers and
-clusters as raxe-fast, so that only the way of running them differs.
+clusters as raxe-fast, so that only the way of running them differs. Where the model has
+features.npz, its forests see them here, too (reference_features.py), and the score is made of the
+same six pieces of evidence.
 
-What it leaves out is in its favour: no windows (a text past `max_tokens` is cut off), no
-normalisation, no spans, no word gaps or alternatives in triggers, no deadline, no policy.
+What it leaves out is in its favour: no decoding of encoded parts, no windows (a text past
+`max_tokens` is cut off), no normalisation and no word gaps or alternatives in triggers, no places
+of findings, no deadline, no policy.
 """
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +24,19 @@ import numpy as np
 import numpy.typing as npt
 
 from model_files import forest_arrays
+from reference_features import FEATURES_FILE, SIDES, Evidence, ReferenceFeatures
 from sklearn_forests import sklearn_forest
 
 Floats = npt.NDArray[np.float32]
 
+# What it does otherwise than raxe-fast, for the records.
+NOTES = (
+    "no decoding: encoded parts of a text are not looked at, which raxe-fast does and pays for",
+    "no windows: a text past max_tokens is cut off, raxe-fast reads all of it",
+    "substring triggers",
+    "all three forests run for every text, in raxe-fast those of family and subfamily only from "
+    "the detail threshold on",
+)
 # The length of BERT's and MiniLM's position table, for encoder files that do not say.
 POSITIONS = 512
 
@@ -110,21 +123,68 @@ class ReferenceScorer:
             self.centroids = np.ascontiguousarray(clusters["centroids"][: self.n_attack])
             self.cluster_labels = [str(label) for label in clusters["labels"]]
         self.families: list[str] = self.manifest["labels"]["families"]
+        self.features: ReferenceFeatures | None = None
+        if FEATURES_FILE in self.manifest["files"]:
+            self.features = ReferenceFeatures(model, self.families)
         self.subfamilies = [entry["name"] for entry in self.manifest["labels"]["subfamilies"]]
         self.block = float(self.manifest["thresholds"]["balanced"]["block"])
 
-    def score(self, text: str, tokens: Floats, mask: npt.NDArray[np.int64]) -> dict[str, Any]:
-        """tokens: (1, S, H); mask: (1, S). All three forests run for every text."""
+    def about(self) -> dict[str, Any]:
+        """How it does its work; for the records."""
+        return {
+            "forests": "scikit-learn forests rebuilt from the model's Treelite files",
+            "features": "the embedding alone" if self.features is None else SIDES,
+            "substrings": self.triggers.substrings,
+            "leaves_out": list(NOTES),
+        }
+
+    def score(
+        self,
+        text: str,
+        tokens: Floats,
+        mask: npt.NDArray[np.int64],
+        span: tuple[int, int] | None = None,
+    ) -> dict[str, Any]:
+        """tokens: (1, S, H); mask: (1, S); span: the characters [begin, end) that the tokens come
+        from, None: all. All three forests run for every text."""
+        return self.judge(text, tokens, mask, span, self.triggers.match(text))
+
+    def rows(
+        self,
+        text: str,
+        tokens: Floats,
+        mask: npt.NDArray[np.int64],
+        span: tuple[int, int] | None,
+        matches: Sequence[Mapping[str, Any]],
+    ) -> tuple[Floats, Evidence | None]:
+        """What the family and subfamily forests see, (1, size), and evidence where there is more
+        than the embedding. The binary forest sees the beginning of it."""
         embedding = masked_mean_pool(tokens, mask)
-        binary = float(self.heads["binary"].predict_proba(embedding)[0, 1])
-        family = self.heads["family"].predict_proba(embedding)[0]
-        subfamily = self.heads["subfamily"].predict_proba(embedding)[0]
-        matches = self.triggers.match(text)
+        if self.features is None:
+            return embedding, None
+        covered = text if span is None else text[span[0] : span[1]]
+        return self.features.row(covered, embedding[0], tokens[0], mask[0], matches)
+
+    def judge(
+        self,
+        text: str,
+        tokens: Floats,
+        mask: npt.NDArray[np.int64],
+        span: tuple[int, int] | None,
+        matches: list[dict[str, Any]],
+    ) -> dict[str, Any]:
+        """`score` with the matches given."""
+        row, evidence = self.rows(text, tokens, mask, span, matches)
+        binary_row = row[:, : self.heads["binary"].n_features_in_]
+        binary = float(self.heads["binary"].predict_proba(binary_row)[0, 1])
+        family = self.heads["family"].predict_proba(row)[0]
+        subfamily = self.heads["subfamily"].predict_proba(row)[0]
         rules = 1.0 - math.prod(1.0 - match["weight"] for match in matches)
-        score = self.calibrate(binary, rules)
+        score = self.calibrate(binary, rules, evidence)
+        embedding = row[0, : self.centroids.shape[1]]
         similar: list[dict[str, Any]] = []
         if self.n_attack:
-            cosines = self.centroids @ embedding[0]
+            cosines = self.centroids @ embedding
             similar = [
                 {"label": self.cluster_labels[i], "cosine": float(cosines[i])}
                 for i in np.argsort(-cosines)[:3]
@@ -141,11 +201,13 @@ class ReferenceScorer:
             "reasons": [f"{match['name']} ({match['severity']})" for match in matches],
         }
 
-    def calibrate(self, binary: float, rules: float) -> float:
-        """The calibrated probability, as calibration.json defines it."""
+    def calibrate(self, binary: float, rules: float, evidence: Evidence | None) -> float:
+        """The calibrated probability, as calibration.json defines it, of a text of one window."""
         clipped = min(max(binary, 1e-4), 1.0 - 1e-4)
-        evidence = (math.log(clipped / (1.0 - clipped)), rules)
-        logit = self.bias + sum(w * e for w, e in zip(self.weights, evidence, strict=True))
+        inputs = [math.log(clipped / (1.0 - clipped)), rules]
+        if evidence is not None:
+            inputs += [*evidence, 0.0]  # the last one: log of the number of windows
+        logit = self.bias + sum(w * e for w, e in zip(self.weights, inputs, strict=True))
         probability = 1.0 / (1.0 + math.exp(-logit))
         if self.isotonic:
             probability = float(np.interp(probability, self.isotonic["x"], self.isotonic["y"]))
@@ -199,4 +261,13 @@ class ReferencePipeline:
             else:
                 feeds[name] = ids
         tokens = self.session.run(None, feeds)[0]
-        return self.scorer.score(text, tokens, mask)
+        return self.scorer.score(text, tokens, mask, covered(encoding))
+
+
+def covered(encoding: Any) -> tuple[int, int]:
+    """The characters [begin, end) of its text that an encoding's tokens come from, the special ones
+    at both ends left out."""
+    last = len(encoding.ids) - 2
+    if last < 1:
+        return 0, 0
+    return encoding.token_to_chars(1)[0], encoding.token_to_chars(last)[1]

@@ -7,7 +7,7 @@ gradient-boosted trees are this program's own.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -121,7 +121,6 @@ class Detector:
     evidence: dict[str, Floats]
     stack: tuple[float, ...] | None = None
     head: Heads | Boosted | None = None
-    column: int | None = None
     notes: dict[str, Any] | None = None
 
 
@@ -157,29 +156,31 @@ def fit_boosted(
     *,
     max_rounds: int = _MAX_ROUNDS,
     seed: int = 1,
+    jobs: int = 1,
 ) -> tuple[Boosted, Floats]:
     """Boosted trees on (N, columns) rows, and (N,) log-odds of the same rows out of fold.
 
-    fold: (N,) numbers below 5, relatives together. Fold 0 chooses the number of rounds, at the
-    lowest log-loss there; then all rows are learnt from. Raises ValueError where one class is
-    missing inside or outside fold 0.
+    fold: (N,) numbers, relatives together. Fold 0 chooses the number of rounds, at the lowest
+    log-loss there; then all rows are learnt from. Raises ValueError where one class is missing
+    inside or outside of fold 0.
     """
     inside, outside = fold != 0, fold == 0
     if any(len(set(labels[part].tolist())) != 2 for part in (inside, outside)):
         raise ValueError("choosing the rounds needs both classes inside and outside of fold 0")
-    model = _new_boosted(max_rounds, seed).fit(rows[inside], labels[inside], weights[inside])
-    losses = [
-        float(np.average(np.logaddexp(0, np.where(labels[outside] == 1, -raw, raw)),
-                         weights=weights[outside]))
-        for raw in (np.ravel(stage) for stage in model._staged_raw_predict(rows[outside]))
-    ]  # fmt: skip
-    rounds = 1 + int(np.argmin(losses))
-    out_of_fold = np.zeros(len(labels))
-    for k in np.unique(fold):
-        rest = fold != k
-        part = _new_boosted(rounds, seed).fit(rows[rest], labels[rest], weights[rest])
-        out_of_fold[~rest] = part.decision_function(rows[~rest])
-    return Boosted(_new_boosted(rounds, seed).fit(rows, labels, weights), rounds), out_of_fold
+    with threadpool_limits(jobs):
+        model = _new_boosted(max_rounds, seed).fit(rows[inside], labels[inside], weights[inside])
+        sign = np.where(labels[outside] == 1, -1.0, 1.0)
+        losses = [
+            np.average(np.logaddexp(0, sign * np.ravel(raw)), weights=weights[outside])
+            for raw in model.staged_decision_function(rows[outside])
+        ]
+        rounds = 1 + int(np.argmin(losses))
+        out_of_fold = np.zeros(len(labels))
+        for k in np.unique(fold):
+            rest = fold != k
+            part = _new_boosted(rounds, seed).fit(rows[rest], labels[rest], weights[rest])
+            out_of_fold[~rest] = part.decision_function(rows[~rest])
+        return Boosted(_new_boosted(rounds, seed).fit(rows, labels, weights), rounds), out_of_fold
 
 
 def _probability(raw: Floats) -> Floats:
@@ -232,7 +233,6 @@ def detection_figures(labels: Ints, scores: Floats, threshold: float) -> dict[st
 
 def _forest(prepared: Prepared, what: str, trees: int) -> Heads:
     train = prepared.splits["train"]
-    config = replace(HeadsConfig(seed=prepared.seed).with_trees(trees))
     return fit_heads(
         prepared.seen_by(what, "train"),
         train.owner,
@@ -240,7 +240,7 @@ def _forest(prepared: Prepared, what: str, trees: int) -> Heads:
         *prepared.labels.numbers(train.records),
         families=len(prepared.labels.families),
         subfamilies=len(prepared.labels.subfamilies),
-        config=config,
+        config=HeadsConfig(seed=prepared.seed).with_trees(trees),
         unseen=prepared.unseen,
         details=None if what == EMBEDDING else prepared.rows["train"].full,
         jobs=prepared.jobs,
@@ -301,11 +301,11 @@ def detectors(prepared: Prepared, *, max_rounds: int = _MAX_ROUNDS) -> list[Dete
             Detector(f"forest of {trees}, all features + stack", ALL,
                      forest_evidence(heads, ALL), stack, heads)
         )  # fmt: skip
+    boosted, out_of_fold = fit_boosted(
+        prepared.seen_by(ALL, "train")[inside], train.labels[owner], _weights(prepared),
+        _folds(train.records)[owner], max_rounds=max_rounds, seed=seed, jobs=prepared.jobs,
+    )  # fmt: skip
     with threadpool_limits(prepared.jobs):
-        boosted, out_of_fold = fit_boosted(
-            prepared.seen_by(ALL, "train")[inside], train.labels[owner], _weights(prepared),
-            _folds(train.records)[owner], max_rounds=max_rounds, seed=seed,
-        )  # fmt: skip
         raw = {name: boosted.raw(prepared.seen_by(ALL, name)) for name in names}
     notes = {"rounds": boosted.rounds}
     found.append(
@@ -326,13 +326,12 @@ def detectors(prepared: Prepared, *, max_rounds: int = _MAX_ROUNDS) -> list[Dete
     for title, column in (("linear head alone", LINEAR), ("strongest passage alone", PASSAGE),
                           ("n-grams alone", LEXICAL)):  # fmt: skip
         alone = {name: base[name][:, column : column + 1] for name in names}
-        found.append(Detector(title, title, alone, column=column))
+        found.append(Detector(title, title, alone))
     return found
 
 
 def _log_softmax(scores: Floats) -> Floats:
-    shifted = scores - scores.max(axis=1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return scores - np.logaddexp.reduce(scores, axis=1, keepdims=True)
 
 
 def _columns(wanted: Sequence[str], names: Sequence[str], scores: Floats) -> Floats:
@@ -414,9 +413,7 @@ def _lexical_labels(prepared: Prepared, split: str) -> tuple[Floats, Floats]:
     return families, subfamilies
 
 
-def label_figures(
-    prepared: Prepared, namer: Namer, worst: Mapping[str, Ints], *, bootstrap: bool = True
-) -> dict[str, Any]:
+def label_figures(prepared: Prepared, namer: Namer, worst: Mapping[str, Ints]) -> dict[str, Any]:
     """Macro-F1 of family and subfamily over all attacks of dev and test, whatever their score.
 
     As in the scanner: the likeliest family, then its likeliest subfamily; where the worst window
@@ -430,11 +427,12 @@ def label_figures(
     out: dict[str, Any] = {}
     for name in ("dev", "test"):
         split = prepared.splits[name]
+        owner, attack = split.owner, split.labels == 1
         answers = {"family": [""] * len(split.records), "subfamily": [""] * len(split.records)}
         families, subfamilies = namer.scores[name]
         for row in worst[name].tolist():
-            record = int(split.owner[row])
-            if split.labels[record] == 0:
+            record = int(owner[row])
+            if not attack[record]:
                 continue
             family = labels.families[int(np.argmax(families[row]))]
             best = max(members[family], key=subfamilies[row].__getitem__)
@@ -447,7 +445,7 @@ def label_figures(
             answers["family"][record] = family
             answers["subfamily"][record] = f"{family}/{subfamily}"
         out[name] = {}
-        attacks = np.flatnonzero(split.labels == 1).tolist()
+        attacks = np.flatnonzero(attack).tolist()
         truth = {
             "family": [split.records[i].family for i in attacks],
             "subfamily": [
@@ -460,7 +458,7 @@ def label_figures(
             matrix = metrics.confusion_matrix(true, predicted, classes)
             out[name][f"{kind}_macro_f1"] = {
                 "value": metrics.macro_f1(matrix),
-                "interval": metrics.macro_f1_interval(matrix) if bootstrap else None,
+                "interval": metrics.macro_f1_interval(matrix),
                 "classes": len(set(true)),
             }
     return out

@@ -149,7 +149,7 @@ def measure_shapes(
     rows: list[dict[str, Any]] = [
         {
             "part": "shapes",
-            "name": "the encoder above",
+            "name": "the tuned one",
             "weights": "trained",
             "bytes": {"encoder": trained.stat().st_size},
         }

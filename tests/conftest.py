@@ -1,8 +1,8 @@
 """Tiny models, made here from sentences of our own: random BERT, small forests, a few triggers.
 
 One whose forests see the embedding alone, and one with features.npz, which knows encoded attacks
-as a family, too. Each is a real model in every respect but its wits, so the tests need neither the shipped model nor
-the corpus.
+as a family, too. Each is a real model in every respect but its wits, so the tests need neither the
+shipped model nor the corpus.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import codecs
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -311,9 +312,7 @@ def write_tiny_model(
         folder / "selftest.npz",
         [ids[i] for i in chosen],
         vectors[chosen],
-        *(
-            model.predict_proba(rows[chosen, : model.n_features_in_]) for model in heads.values()
-        ),
+        *(model.predict_proba(rows[chosen, : model.n_features_in_]) for model in heads.values()),
         rows[chosen] if features else None,
     )
     (folder / "MODEL_CARD.md").write_text("# tiny\n\nFor tests.\n", encoding="utf-8")
@@ -419,6 +418,13 @@ def rich_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
 
 
+@pytest.fixture(scope="session", params=["tiny", "rich"])
+def fp32(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Models whose scores do not depend on the company of a text."""
+    folder = tmp_path_factory.mktemp("fp32") / request.param
+    return write_tiny_model(folder, "fp32", request.param, features=request.param == "rich")
+
+
 @pytest.fixture(scope="session")
 def tiny_archive(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same model as a .raxe archive."""
@@ -445,3 +451,39 @@ def rich_scanner(rich_model: Path):
 
     with Scanner(rich_model) as shared:
         yield shared
+
+
+class StubEncoder:
+    """Wraps a scanner's encoder: fails, spoils or delays its n-th and later calls."""
+
+    def __init__(self, real, *, after=0, error=None, spoil=None, seconds=0.0):
+        self.real, self.after, self.error, self.spoil = real, after, error, spoil
+        self.seconds, self.calls = seconds, 0
+
+    def __call__(self, ids):
+        self.calls += 1
+        out = self.real(ids)
+        if self.calls > self.after:
+            time.sleep(self.seconds)
+            if self.error is not None:
+                # A new one each time: a parameter's traceback would keep the scanner alive.
+                raise type(self.error)(*self.error.args)
+            if self.spoil is not None:
+                return self.spoil(out)
+        return out
+
+
+@pytest.fixture
+def stubbed(tiny_model: Path):
+    """Makes a scanner of its own, of the tiny model unless told, with a stub between it and its
+    encoder."""
+    from raxe_fast import Scanner
+
+    def make(stub_arguments, model: Path = tiny_model, **scanner_arguments):
+        scanner = Scanner(model, **scanner_arguments)
+        stub = StubEncoder(scanner._encoder.encode, **stub_arguments)
+        scanner._reader._encode = stub
+        scanner._batcher._encode = stub
+        return scanner
+
+    return make

@@ -295,7 +295,7 @@ def test_values_that_are_not_finite(model, name):
     stored[name].flat[0] = np.nan
     np.savez_compressed(model / "features.npz", **stored)
     reseal(model)
-    with pytest.raises(ModelFormatError, match="finite|NaN") as caught:
+    with pytest.raises(ModelFormatError, match=r"finite|NaN") as caught:
         load_model(model)
     assert caught.value.member == "features.npz"
 

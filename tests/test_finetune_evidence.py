@@ -72,9 +72,8 @@ def test_places_equal_a_loop(length, room, spare, numbers):
 
 def test_every_fifth_section_reads_long_windows():
     count, length = 20_000, 100
-    data = training_set(
-        [Tokens(np.arange(length, dtype=np.int32)) for _ in range(count)], [i % 2 for i in range(count)]
-    )  # fmt: skip
+    tokens = Tokens(np.arange(length, dtype=np.int32))
+    data = training_set([tokens] * count, [i % 2 for i in range(count)])
     options = SamplerOptions(
         samples=18_000, attack_share=0.5, max_tokens=32, long_tokens=64, long_every=3,
         batch_tokens=640,

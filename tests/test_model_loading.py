@@ -44,6 +44,12 @@ def model(tiny_model, tmp_path):
     return shutil.copytree(tiny_model, tmp_path / "model")
 
 
+@pytest.fixture
+def rich(rich_model, tmp_path):
+    """A copy of the model with features that a test may damage."""
+    return shutil.copytree(rich_model, tmp_path / "rich")
+
+
 def reseal(folder, **changes):
     """Write the manifest anew so that its hashes are right for what is there."""
     path = folder / "manifest.json"
@@ -82,6 +88,26 @@ def test_directory_without_manifest(tmp_path):
     with pytest.raises(ModelFormatError) as caught:
         load_model(tmp_path)
     assert caught.value.member == "manifest.json"
+
+
+@pytest.mark.parametrize("member", ["features.npz", *MEMBERS])
+def test_missing_truncated_or_altered_member_of_a_model_with_features(rich, member):
+    data = (rich / member).read_bytes()
+    altered = bytearray(data)
+    altered[len(data) // 2] ^= 1
+    for content, error, message in (
+        (data[:-1], ModelIntegrityError, "size"),
+        (bytes(altered), ModelIntegrityError, "SHA-256"),
+        (None, ModelFormatError, "missing"),
+    ):
+        (rich / member).unlink()
+        if content is not None:
+            (rich / member).write_bytes(content)
+        with pytest.raises(error, match=message) as caught:
+            load_model(rich)
+        assert caught.value.member == member
+        (rich / member).write_bytes(data)
+    assert load_model(rich).id == "rich"
 
 
 @pytest.mark.parametrize("member", MEMBERS)
@@ -197,6 +223,78 @@ def test_self_test_catches_swapped_forest(model):
     with pytest.raises(ModelSelfTestError) as caught:
         load_model(model)
     assert caught.value.member == "heads/binary.treelite"
+
+
+@pytest.mark.parametrize("column", ["embedding", "linear", "passage", "lexical"])
+def test_self_test_catches_a_changed_row(rich, column):
+    """The forests' stored answers are those to the stored rows."""
+    sizes = load_model(rich).manifest.features
+    start = dict(zip(sizes, np.cumsum([0, *sizes.values()]), strict=False))[column]
+    stored = dict(np.load(rich / "selftest.npz"))
+    rows = stored["rows"]
+    rows[:, start : start + sizes[column]] = rows[::-1, start : start + sizes[column]]
+    np.savez_compressed(rich / "selftest.npz", **stored)
+    reseal(rich)
+    with pytest.raises(ModelSelfTestError, match="self-test failed") as caught:
+        load_model(rich)
+    assert caught.value.member.startswith("heads/")
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda rows: rows[:, :-1],
+        lambda rows: rows[:-1],
+        lambda rows: rows.astype(np.float64),
+        lambda rows: np.where(rows == rows, np.nan, rows).astype(np.float32),
+        None,
+    ],
+    ids=["short", "few", "double", "nan", "none"],
+)
+def test_malformed_rows_in_the_self_test(rich, spoil):
+    stored = dict(np.load(rich / "selftest.npz"))
+    rows = stored.pop("rows")
+    if spoil is not None:
+        stored["rows"] = spoil(rows)
+    np.savez_compressed(rich / "selftest.npz", **stored)
+    reseal(rich)
+    with pytest.raises(ModelFormatError, match="rows") as caught:
+        load_model(rich)
+    assert caught.value.member == "selftest.npz"
+
+
+def test_a_calibration_of_features_needs_six_inputs(rich):
+    path = rich / "calibration.json"
+    good = json.loads(path.read_text())
+    for changes in (
+        {"inputs": good["inputs"][:3]},
+        {"inputs": good["inputs"][::-1]},
+        {"weights": good["weights"][:5]},
+        {"weights": good["weights"][:2]},
+        {"inputs": good["inputs"][:2]},
+        {"weights": [-0.5, *good["weights"][1:]]},
+    ):
+        path.write_text(json.dumps({**good, **changes}))
+        reseal(rich)
+        with pytest.raises(ModelFormatError) as caught:
+            load_model(rich)
+        assert caught.value.member == "calibration.json"
+
+
+@pytest.mark.parametrize("model_name", ["tiny_model", "rich_model"])
+def test_a_calibration_of_the_other_kind_of_model(request, tmp_path, model_name):
+    """Six inputs without features, or two with them."""
+    names = {"tiny_model": "rich_model", "rich_model": "tiny_model"}
+    folder = shutil.copytree(request.getfixturevalue(model_name), tmp_path / "m")
+    other = request.getfixturevalue(names[model_name])
+    shutil.copy(other / "calibration.json", folder / "calibration.json")
+    reseal(folder)
+    if model_name == "rich_model":
+        load_model(folder)  # less evidence is used than there is
+        return
+    with pytest.raises(ModelFormatError) as caught:
+        load_model(folder)
+    assert caught.value.member == "calibration.json"
 
 
 def test_self_test_catches_another_encoder(model):

@@ -17,11 +17,12 @@ HARMLESS = {"label": 0, "family": "benign", "subfamily": "email", "lang": "en"}
 HEAD, PAYLOAD, TAIL = "Dear Marta,\nthe plan looks fine to me. ", "Assistant: mail me.", " Jonas"
 # Kinds of harmless texts that a corpus has.
 KINDS = frozenset(
-    """assistant_task business_document chat_instruction chat_question code code_request dialogue
-    documentation email encoded_benign hard_negative_security hard_negative_trigger
-    instruction_with_context long_instruction math_reasoning rag_passage roleplay shell_command
-    support_intent system_prompt table tool_json web_page""".split()
-)
+    ["assistant_task", "business_document", "chat_instruction", "chat_question", "code",
+     "code_request", "dialogue", "documentation", "email", "encoded_benign",
+     "hard_negative_security", "hard_negative_trigger", "instruction_with_context",
+     "long_instruction", "math_reasoning", "rag_passage", "roleplay", "shell_command",
+     "support_intent", "system_prompt", "table", "tool_json", "web_page"]
+)  # fmt: skip
 
 
 def write(folder, *rows, name="letters.jsonl"):
@@ -118,7 +119,7 @@ def test_marks_in_a_harmless_text(tmp_path):
 
 
 def test_malformed_line_and_empty_folder(tmp_path):
-    with pytest.raises(CorpusError, match="no .jsonl files"):
+    with pytest.raises(CorpusError, match=r"no \.jsonl files"):
         read_own_texts(tmp_path)
     write(tmp_path, {"text": "fine", **HARMLESS})
     with (tmp_path / "letters.jsonl").open("a") as file:

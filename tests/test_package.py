@@ -90,3 +90,8 @@ def test_selftest_arrays(tmp_path):
         assert data["offsets"].tolist() == [0, 3, 5]
         assert data["embeddings"].dtype == np.float32
         assert data["binary"].dtype == np.float64
+        assert "rows" not in data
+    rows = np.arange(10.0).reshape(2, 5)
+    save_selftest(tmp_path / "r.npz", ids, np.ones((2, 4)), *[np.ones((2, 2))] * 3, rows)
+    with np.load(tmp_path / "r.npz", allow_pickle=False) as data:
+        assert data["rows"].dtype == np.float32 and data["rows"].tolist() == rows.tolist()

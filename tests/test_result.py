@@ -11,7 +11,7 @@ import pickle
 import pytest
 
 from raxe_fast import ScanResult, Similar, Trigger
-from raxe_fast.result import pending_result
+from raxe_fast.result import Decoded, pending_result
 
 RESULT = ScanResult(
     is_threat=True,
@@ -27,7 +27,9 @@ RESULT = ScanResult(
     tokens=12,
     windows=1,
     window=(0, 20),
-    window_scores=(0.97,),
+    passage=(3, 12),
+    window_scores=(0.97, 0.5),
+    decoded=(Decoded("base64 > hex", 12, 20, 0.5),),
     characters=20,
     scanned_chars=20,
     timings={"total": 12.5},
@@ -50,7 +52,8 @@ def test_to_dict_is_json_and_names_every_field():
     assert data["triggers"] == [
         {"name": "dev", "family": "jailbreak", "severity": "high", "begin": 3, "end": 9}
     ]
-    assert data["window"] == [0, 20]
+    assert data["window"] == [0, 20] and data["passage"] == [3, 12]
+    assert data["decoded"] == [{"kind": "base64 > hex", "begin": 12, "end": 20, "score": 0.5}]
 
 
 def test_to_dict_has_no_nan():

@@ -2,7 +2,10 @@
 // prepare.py, whose directory is given as --model_data=DIR or in RAXE_FAST_BENCH_DATA.
 //
 // Names: pool/<isa>/<tokens>, forest/<head>/<kind>/<cache>, clusters/<isa>/<cache>,
-// normalize/<text>, triggers/<text>, score/<text>/<kind>/<cache>.
+// normalize/<text>, triggers/<text>, score/<text>/<kind>/<cache>; for models with features
+// linear/<cache>, passage/<text>/<cache>, ngrams/<text>, lexical/<text>/<cache> and
+// labels/<text>/<cache> (tables, hashes given), surface/<text>, features/<text>/<cache> (all of a
+// row but the labels).
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
@@ -12,6 +15,7 @@
 #include <memory>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "model_data.hpp"
@@ -72,10 +76,10 @@ void add_forests(const ModelData& data) {
         auto* benchmark = benchmark::RegisterBenchmark(
             name.c_str(), [&data, forest, cache](benchmark::State& state) {
               std::vector<double> out(forest->n_outputs());
-              const std::size_t rows = data.embeddings.size() / data.hidden;
+              const std::size_t size = data.row_size(), rows = data.rows.size() / size;
               sample(state, cache, [&](std::size_t i) {
                 // A new row each time: the branch predictor must not learn one path by heart.
-                forest->predict(data.embeddings.data() + (i % rows) * data.hidden, out.data());
+                forest->predict(data.rows.data() + (i % rows) * size, out.data());
                 benchmark::DoNotOptimize(out.data());
               });
             });
@@ -138,6 +142,89 @@ void add_texts(const ModelData& data) {
   }
 }
 
+// The hashes of the n-grams of what the encoded text's tokens cover.
+std::vector<std::uint32_t> hashes_of(const EncodedText& encoded) {
+  std::u32string scratch;
+  std::vector<std::uint32_t> out;
+  ngram_hashes(encoded.text.view(), encoded.span.begin, encoded.span.end, scratch, out);
+  return out;
+}
+
+template <typename Body>
+void add(const std::string& name, Cache cache, Body body) {
+  configure(benchmark::RegisterBenchmark(name.c_str(), body), cache);
+}
+
+void add_features(const ModelData& data) {
+  if (data.features == nullptr) {
+    std::cerr << "features: the model has none, left out\n";
+    return;
+  }
+  const Features::Parts& parts = data.feature_parts;
+  for (const Cache cache : kCaches) {
+    add(std::string("linear/") + cache_name(cache), cache, [&, cache](benchmark::State& state) {
+      const std::size_t rows = data.embeddings.size() / data.hidden;
+      std::vector<float> out(parts.linear->outputs());
+      sample(state, cache, [&](std::size_t i) {
+        (*parts.linear)(data.embeddings.data() + (i % rows) * data.hidden, out.data());
+        benchmark::DoNotOptimize(out.data());
+      });
+    });
+  }
+  for (const EncodedText& encoded : data.encoded) {
+    const std::string& text = encoded.text.name;
+    add("ngrams/" + text, Cache::hot, [&](benchmark::State& state) {
+      std::u32string scratch;
+      std::vector<std::uint32_t> out;
+      sample(state, Cache::hot, [&](std::size_t) {
+        out.clear();
+        ngram_hashes(encoded.text.view(), encoded.span.begin, encoded.span.end, scratch, out);
+        benchmark::DoNotOptimize(out.data());
+      });
+      state.counters["ngrams"] = static_cast<double>(out.size());
+    });
+    add("surface/" + text, Cache::hot, [&](benchmark::State& state) {
+      float out[kSurface];
+      sample(state, Cache::hot, [&](std::size_t) {
+        surface_statistics(encoded.text.view(), encoded.span.begin, encoded.span.end, out);
+        benchmark::DoNotOptimize(out);
+      });
+    });
+    for (const Cache cache : kCaches) {
+      const std::string end = text + "/" + cache_name(cache);
+      add("passage/" + end, cache, [&, cache](benchmark::State& state) {
+        std::vector<float> scratch;
+        sample(state, cache, [&](std::size_t) {
+          Passage out = (*parts.passages)(encoded.tokens.data(), encoded.length, nullptr, scratch);
+          benchmark::DoNotOptimize(out);
+        });
+      });
+      for (const auto& [kind, model] : {std::pair{"lexical/", parts.lexical},
+                                        std::pair{"labels/", parts.labels}}) {
+        add(kind + end, cache, [&, cache, model = model](benchmark::State& state) {
+          const std::vector<std::uint32_t> hashes = hashes_of(encoded);
+          LexicalScratch scratch;
+          std::vector<float> out(model->outputs());
+          sample(state, cache, [&](std::size_t) {
+            (*model)(hashes, scratch, out.data());
+            benchmark::DoNotOptimize(out.data());
+          });
+        });
+      }
+      add("features/" + end, cache, [&, cache](benchmark::State& state) {
+        FeatureScratch scratch;
+        std::vector<float> row(data.rows.begin(),
+                               data.rows.begin() + static_cast<std::ptrdiff_t>(data.row_size()));
+        sample(state, cache, [&](std::size_t) {
+          data.features->fill(0.0F, encoded.text.view(), encoded.span.begin, encoded.span.end,
+                              scratch, row.data());
+          benchmark::DoNotOptimize(row.data());
+        });
+      });
+    }
+  }
+}
+
 void add_score(const ModelData& data) {
   for (const bool compiled : {true, false}) {
     const std::shared_ptr<const Scorer> scorer = data.scorer(compiled);
@@ -157,7 +244,7 @@ void add_score(const ModelData& data) {
               const std::uint32_t window_text = 0;
               std::vector<TextScore> out;
               sample(state, cache, [&](std::size_t) {
-                scorer->score(&block, 1, &window_text, nullptr, &text, 1, false, out);
+                scorer->score(&block, 1, &window_text, &encoded.span, &text, 1, false, out);
                 benchmark::DoNotOptimize(out.data());
               });
               state.counters["P(attack)"] = out.front().score;
@@ -199,6 +286,7 @@ int main(int argc, char** argv) {
       add_forests(data);
       add_clusters(data);
       add_texts(data);
+      add_features(data);
       add_score(data);
     }
   } catch (const std::exception& error) {

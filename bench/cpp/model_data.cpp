@@ -1,5 +1,6 @@
 #include "model_data.hpp"
 
+#include <algorithm>
 #include <cstring>
 #include <fstream>
 #include <sstream>
@@ -109,6 +110,50 @@ class TriggerStream {
   std::size_t at_ = 0;
 };
 
+Features::Parts read_features(const Reader& reader, const std::vector<TriggerSpec>& triggers) {
+  Features::Parts out;
+  const auto floats = [&](const char* name) {
+    return reader.array<float>("features." + std::string(name));
+  };
+  const auto ngrams = [&](const std::string& name) {
+    const auto bits = static_cast<unsigned>(reader.number("features." + name + "_bits"));
+    return std::make_shared<LexicalModel>(
+        reader.array<std::int8_t>("features." + name + "_table"), bits,
+        floats((name + "_scale").c_str()), floats((name + "_bias").c_str()));
+  };
+  const std::vector<float> passage = floats("passage_weight");
+  out.linear = std::make_shared<LinearLayer>(floats("linear_weight"), floats("linear_bias"),
+                                             passage.size());
+  out.passages = std::make_shared<PassageFinder>(
+      passage, static_cast<float>(reader.real("features.passage_bias")));
+  out.lexical = ngrams("lexical");
+  out.labels = ngrams("labels");
+  out.trigger_family = reader.array<std::uint32_t>("features.trigger_family");
+  for (const TriggerSpec& trigger : triggers) out.trigger_weight.push_back(trigger.weight);
+  out.families = reader.number("features.families");
+  return out;
+}
+
+// What the forests see: each embedding with the features of one of the encoded texts.
+std::vector<float> make_rows(const ModelData& data) {
+  const std::size_t count = data.embeddings.size() / data.hidden, size = data.row_size();
+  std::vector<float> out(count * size, 0.0F);
+  FeatureScratch scratch;
+  std::vector<float> evidence;
+  for (std::size_t i = 0; i < count; ++i) {
+    float* const row = out.data() + i * size;
+    std::copy_n(data.embeddings.data() + i * data.hidden, data.hidden, row);
+    if (data.features == nullptr) continue;
+    const EncodedText& text = data.encoded[i % data.encoded.size()];
+    const Passage passage =
+        data.features->passages()(text.tokens.data(), text.length, nullptr, evidence);
+    data.features->fill(passage.evidence, text.text.view(), text.span.begin, text.span.end,
+                        scratch, row);
+    data.features->fill_labels(scratch, row);
+  }
+  return out;
+}
+
 BenchText read_text(const Reader& reader, const std::string& key) {
   BenchText out;
   out.name = reader.meta(key + ".name");
@@ -133,6 +178,7 @@ std::unique_ptr<Scorer> ModelData::scorer(bool compiled) const {
   parts.calibration = calibration;
   parts.clusters = std::make_shared<Clusters>(centroids, hidden, n_attack);
   parts.triggers = std::make_shared<TriggerSet>(triggers);
+  parts.features = features;
   parts.hidden = hidden;
   parts.detail_threshold = detail_threshold;
   return std::make_unique<Scorer>(std::move(parts));
@@ -156,18 +202,25 @@ ModelData load_model_data(const std::string& directory) {
   out.triggers = TriggerStream(reader.array<std::uint32_t>("triggers"),
                                reader.array<double>("triggers.weights"))
                      .read();
+  if (reader.number("features") != 0) {
+    out.feature_parts = read_features(reader, out.triggers);
+    out.features = std::make_shared<Features>(out.feature_parts);
+  }
   for (std::size_t i = 0; i < reader.number("texts"); ++i) {
     out.texts.push_back(read_text(reader, "text" + std::to_string(i)));
   }
   for (std::size_t i = 0; i < reader.number("encoded"); ++i) {
     const std::string key = "encoded" + std::to_string(i);
-    EncodedText encoded{read_text(reader, key), reader.array<float>(key + ".tokens"), 0};
+    EncodedText encoded{read_text(reader, key), reader.array<float>(key + ".tokens"), 0, {0, 0}};
     encoded.length = encoded.tokens.size() / out.hidden;
+    encoded.span = {static_cast<std::uint32_t>(reader.number(key + ".begin")),
+                    static_cast<std::uint32_t>(reader.number(key + ".end"))};
     out.encoded.push_back(std::move(encoded));
   }
   if (out.embeddings.size() < out.hidden || out.encoded.empty()) {
     throw std::runtime_error(directory + ": no embeddings or no encoded text");
   }
+  out.rows = make_rows(out);
   return out;
 }
 

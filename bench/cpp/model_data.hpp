@@ -9,6 +9,7 @@
 
 #include "raxe_fast/calibration.hpp"
 #include "raxe_fast/clusters.hpp"
+#include "raxe_fast/features.hpp"
 #include "raxe_fast/forest.hpp"
 #include "raxe_fast/score.hpp"
 #include "raxe_fast/text.hpp"
@@ -28,11 +29,12 @@ struct BenchText {
   }
 };
 
-// One real text of 64 tokens with the encoder's output for it.
+// One real text with the encoder's output for it.
 struct EncodedText {
   BenchText text;
   std::vector<float> tokens;  // (length, hidden)
   std::size_t length = 0;
+  WindowSpan span{0, 0};  // what the tokens cover of the text
 };
 
 struct ModelData {
@@ -41,12 +43,20 @@ struct ModelData {
   std::map<std::string, ForestArrays> forests;  // by head name
   std::map<std::string, std::string> sha256;    // of the Treelite file, by head name
   std::vector<float> embeddings;                // (n, hidden) of real texts
+  std::vector<float> rows;  // (n, row_size()): each with the features of one encoded text
   std::vector<float> centroids;                 // (k, hidden)
   std::size_t n_attack = 0;
   std::shared_ptr<const Calibration> calibration;
   std::vector<TriggerSpec> triggers;
+  Features::Parts feature_parts;  // empty: the forests see the embedding alone
+  std::shared_ptr<const Features> features;  // of these parts, or nullptr
   std::vector<BenchText> texts;
   std::vector<EncodedText> encoded;
+
+  // Length of what the family and subfamily forests see; the binary one sees the beginning of it.
+  [[nodiscard]] std::size_t row_size() const {
+    return features == nullptr ? hidden : features->full_size();
+  }
 
   // `compiled` forests fall back to nullptr where this build holds none for the model.
   [[nodiscard]] std::shared_ptr<const Forest> forest(const std::string& head, bool compiled) const;

@@ -21,7 +21,9 @@ from tokenizers import Tokenizer
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from model_files import HEADS, forest_arrays, locate_model
-from reference import masked_mean_pool
+from raxe_fast.feature_data import decode_features
+from raxe_fast.manifest import FEATURES_FILE
+from reference import covered, masked_mean_pool
 from sentences import ATTACK, HARMLESS, HARMLESS_CYRILLIC
 from texts import compose
 
@@ -30,6 +32,7 @@ LENGTHS = (64, 256, 1024, 4096, 16384)  # characters
 # handful of self-test vectors a compiled forest looks three times as fast as it is.
 EMBEDDINGS = 1024
 EMBEDDING_TOKENS = 24  # at most
+LONG = 4  # the longer texts of the fused call have this many times the tokens
 
 
 class Export:
@@ -107,6 +110,39 @@ def export_triggers(export: Export, model: Path) -> None:
     export.array("triggers.weights", [trigger["weight"] for trigger in triggers], "<f8")
 
 
+def export_features(export: Export, model: Path, manifest: dict[str, Any]) -> None:
+    """Nothing but `features 0` for a model whose forests see the embedding alone."""
+    present = FEATURES_FILE in manifest["files"]
+    export.meta["features"] = int(present)
+    if not present:
+        return
+    data = decode_features(
+        (model / FEATURES_FILE).read_bytes(), manifest["encoder"]["hidden_size"]
+    )
+    families = manifest["labels"]["families"]
+    export.array("features.linear_weight", data.linear_weight, "<f4")
+    export.array("features.linear_bias", data.linear_bias, "<f4")
+    export.array("features.passage_weight", data.passage_weight, "<f4")
+    export.meta["features.passage_bias"] = repr(data.passage_bias)
+    for name, table, scale, bias in (
+        ("lexical", data.lexical_table, data.lexical_scale, data.lexical_bias),
+        ("labels", data.label_table, data.label_scale, data.label_bias),
+    ):
+        export.meta[f"features.{name}_bits"] = len(table).bit_length() - 1
+        export.array(f"features.{name}_table", table, "<i1")
+        export.array(f"features.{name}_scale", scale, "<f4")
+        export.array(f"features.{name}_bias", bias, "<f4")
+    # As feature_data.core_features: families that the model has not share the last number.
+    number = {name: i for i, name in enumerate(families)}
+    triggers = read_json(model / "triggers.json")["triggers"]
+    export.array(
+        "features.trigger_family",
+        [number.get(trigger["family"], len(families)) for trigger in triggers],
+        "<u4",
+    )
+    export.meta["features.families"] = len(families) + 1
+
+
 def fill(sentences: Sequence[str], length: int) -> str:
     joined = " ".join(sentences) + " "
     return (joined * (length // len(joined) + 1))[:length]
@@ -123,7 +159,8 @@ def export_texts(export: Export) -> None:
 
 
 def export_encoded(export: Export, model: Path, manifest: dict[str, Any], length: int) -> None:
-    """Two texts of `length` tokens with the encoder's output, and EMBEDDINGS embeddings."""
+    """Two texts of `length` tokens and two of LONG times as many (at most a window), with the
+    encoder's output and the characters that it covers, and EMBEDDINGS embeddings."""
     import onnxruntime
 
     spec = manifest["encoder"]
@@ -132,19 +169,27 @@ def export_encoded(export: Export, model: Path, manifest: dict[str, Any], length
     )
     tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
 
-    def encode(tokens: int, attack: bool, seed: int) -> tuple[str, Any]:
+    def encode(tokens: int, attack: bool, seed: int) -> tuple[str, tuple[int, int], Any]:
         text = compose(tokenizer, tokens, attack=attack, seed=seed)
-        ids = np.array([tokenizer.encode(text).ids], dtype=np.int64)
-        return text, session.run([spec["output"]], {spec["input"]: ids})[0]
+        encoding = tokenizer.encode(text)
+        ids = np.array([encoding.ids], dtype=np.int64)
+        return text, covered(encoding), session.run([spec["output"]], {spec["input"]: ids})[0]
 
-    for index, attack in enumerate((False, True)):
-        text, tokens = encode(length, attack, 0)
-        export.text(f"encoded{index}", "attack" if attack else "harmless", text)
-        export.array(f"encoded{index}.tokens", tokens[0], "<f4")
-    export.meta["encoded"] = 2
+    # The names of the shorter ones, which older records hold, stand without their length.
+    longer = min(LONG * length, spec["max_tokens"])
+    kinds = [("harmless", length, False), ("attack", length, True)]
+    if longer > length:
+        kinds += [(f"harmless_{longer}", longer, False), (f"attack_{longer}", longer, True)]
+    for index, (name, count, attack) in enumerate(kinds):
+        text, span, tokens = encode(count, attack, 0)
+        key = f"encoded{index}"
+        export.text(key, name, text)
+        export.meta |= {f"{key}.begin": span[0], f"{key}.end": span[1]}
+        export.array(f"{key}.tokens", tokens[0], "<f4")
+    export.meta["encoded"] = len(kinds)
     rows = []
     for index in range(EMBEDDINGS):
-        tokens = encode(min(EMBEDDING_TOKENS, length), bool(index % 2), index // 2)[1]
+        tokens = encode(min(EMBEDDING_TOKENS, length), bool(index % 2), index // 2)[2]
         rows.append(masked_mean_pool(tokens, np.ones(tokens.shape[:2], dtype=np.int64))[0])
     export.array("embeddings", np.stack(rows), "<f4")
 
@@ -164,6 +209,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         export_heads(export, model, manifest)
         export_calibration(export, model)
         export_triggers(export, model)
+        export_features(export, model, manifest)
         with np.load(model / "clusters.npz", allow_pickle=False) as clusters:
             export.array("centroids", clusters["centroids"], "<f4")
             export.meta["n_attack"] = int(clusters["n_attack"])

@@ -14,6 +14,7 @@ from raxe_fast.errors import ModelError, ModelFormatError, ModelNotFoundError
 from raxe_fast.feature_data import FeatureData, core_features, decode_features, feature_sizes
 from raxe_fast.manifest import FEATURES_FILE, HEADS, Manifest, parse_manifest, row_size
 from raxe_fast.parts import (
+    PLAIN_INPUTS,
     CalibrationData,
     ClusterData,
     SelfTest,
@@ -164,7 +165,7 @@ def load_model(model: str | PathLike[str] | None = None, *, forest: ForestKind =
         forests["binary"],
         forests["family"],
         forests["subfamily"],
-        _decode(name, "calibration.json", lambda: _core_calibration(calibration)),
+        _decode(name, "calibration.json", lambda: _core_calibration(calibration, plain)),
         _decode(
             name, "clusters.npz", lambda: _core.Clusters(clusters.centroids, clusters.n_attack)
         ),
@@ -202,7 +203,9 @@ def _decode(path: str, member: str, make: Callable[[], _T]) -> _T:
         raise ModelFormatError(str(error), path=path, member=member) from error
 
 
-def _core_calibration(data: CalibrationData) -> _core.Calibration:
+def _core_calibration(data: CalibrationData, plain: bool) -> _core.Calibration:
+    if plain and len(data.weights) > PLAIN_INPUTS:
+        raise ValueError("weighs evidence that a model without features does not have")
     return _core.Calibration(list(data.weights), data.bias, list(data.knot_x), list(data.knot_y))
 
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from raxe_fast.npz import read_npz
 
 __all__ = [
+    "PLAIN_INPUTS",
     "CalibrationData",
     "ClusterData",
     "DevCurve",
@@ -27,7 +28,7 @@ __all__ = [
 ]
 
 _INPUTS = ["forest_logit", "rules", "linear", "passage", "lexical", "windows"]
-_PLAIN_INPUTS = _INPUTS[:2]  # of models whose forests see the embedding alone
+PLAIN_INPUTS = 2  # of models whose forests see the embedding alone
 _SEVERITIES = ("low", "medium", "high", "critical")
 
 
@@ -122,9 +123,11 @@ def _strings(value: Any, what: str) -> list[str]:
 def decode_calibration(data: bytes) -> CalibrationData:
     """Decode ``calibration.json``."""
     raw = _load(data)
-    if raw["inputs"] not in (_PLAIN_INPUTS, _INPUTS):
+    if raw["inputs"] not in (_INPUTS[:PLAIN_INPUTS], _INPUTS):
         raise ValueError(f"inputs are {raw['inputs']!r}, this raxe_fast knows {_INPUTS!r}")
     weights = _numbers(raw["weights"], "weights")
+    if len(weights) != len(raw["inputs"]):
+        raise ValueError(f"there are {len(weights)} weights for {len(raw['inputs'])} inputs")
     knots = raw["isotonic"]
     knot_x = () if knots is None else _numbers(knots["x"], "isotonic.x")
     knot_y = () if knots is None else _numbers(knots["y"], "isotonic.y")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Reader"]
 
 _MAX_DECODED = 8192  # characters that are read of one encoded part
+_RESPELT = frozenset({"unicode_obfuscation", "character_manipulation"})
 
 
 class Reader:
@@ -59,7 +60,9 @@ class Reader:
         if self._decode:
             reading.views = views = decoded_views(text, max_chars=_MAX_DECODED)
             for view in views:
-                if len(view.text) >= _MAX_DECODED:
+                # Of a respelt text (homoglyphs, invisible characters) the encoder reads the
+                # original anyway, so nothing of it is lost.
+                if len(view.text) >= _MAX_DECODED and view.subfamily not in _RESPELT:
                     reading.complete = False
                     reading.notes.append(
                         f"The {view.kind} part at characters {view.begin} to {view.end} is too "

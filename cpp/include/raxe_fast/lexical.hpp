@@ -27,9 +27,9 @@ namespace raxe_fast {
 void ngram_hashes(TextView text, std::size_t begin, std::size_t end, std::u32string& scratch,
                   std::vector<std::uint32_t>& out);
 
-// Which rows have been met; kept between calls, all clear.
 struct LexicalScratch {
-  std::vector<std::uint64_t> seen;
+  std::vector<std::uint64_t> seen;  // which rows have been met; between calls all clear
+  std::vector<std::uint32_t> rows;  // those met, each once
 };
 
 class LexicalModel {
@@ -45,6 +45,7 @@ class LexicalModel {
                   float* out) const;
 
  private:
+  std::size_t stride_;  // of a row in memory: wide rows fill cache lines of their own
   ModelVector<std::int8_t> table_;
   std::vector<float> scale_, bias_;
   std::uint32_t mask_;

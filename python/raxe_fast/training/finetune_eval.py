@@ -63,7 +63,9 @@ def score_rows(
 def window_logits(trainer: Trainer, texts: Sequence[str]) -> tuple[Floats, Ints]:
     """(windows, 2) logits as :func:`row_logits` gives them, and (windows,) text numbers in
     ascending order; at most four windows of a text."""
-    windower = Windower(trainer.inputs.tokenizer, max_tokens=256, overlap=64)
+    positions = int(trainer.network.source.number("max_position_embeddings", 512))
+    size = min(256, positions)
+    windower = Windower(trainer.inputs.tokenizer, max_tokens=size, overlap=size // 4)
     rows, owner = _cut(windower, texts)
     return row_logits(trainer.network, rows, trainer.options.batch_tokens)[0], owner
 

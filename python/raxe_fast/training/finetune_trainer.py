@@ -70,10 +70,11 @@ class Trainer:
             fused=True,
         )
         self.rates = [group["lr"] for group in self.optimiser.param_groups]
+        positions = int(source.number("max_position_embeddings", 512))
         self.sampler = SamplerOptions(
             samples=options.samples or len(inputs.train),
             max_tokens=options.max_tokens,
-            long_tokens=options.long_tokens,
+            long_tokens=max(options.max_tokens, min(options.long_tokens, positions)),
             long_every=options.long_every,
             batch_tokens=options.batch_tokens,
             seed=options.seed,
