@@ -88,9 +88,7 @@ def _differences(
         largest = max(largest, abs(judged["score"] - result.score))
         if core is None:
             continue
-        ours = core.row(
-            _core.mean_pool_l2(tokens[0]), result.passage, text, *span, result.matches
-        )
+        ours = core.row(_core.mean_pool_l2(tokens[0]), result.passage, text, *span, result.matches)
         theirs = python.rows(text, tokens, _mask(tokens), span, matches)[0][0]
         apart = np.abs(ours - theirs) / np.maximum(1.0, np.abs(ours))
         begin = 0

@@ -4,9 +4,9 @@
 
 One text of 64 tokens, harmless and attack. Every sample follows an encoder call of its own, which
 leaves the caches as in production (encoder, call, encoder, call, ..). The call gets the window's
-span, as from the scanner. The same work in NumPy pooling, scikit-learn `predict_proba` (three heads,
-always), Python substring triggers and, where the model has features.npz, its features in NumPy and
-Python is interleaved in the same run.
+span, as from the scanner. The same work in NumPy pooling, scikit-learn `predict_proba` (three
+heads, always), Python substring triggers and, where the model has features.npz, its features in
+NumPy and Python is interleaved in the same run. Stage `forests` holds the features, too.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--output", type=Path, help="where to write the JSON report")
     parser.add_argument("--model", type=Path, help="model directory or .raxe (default: shipped)")
     parser.add_argument("--iterations", type=int, default=2000)
+    parser.add_argument("--tokens", type=int, default=TOKENS, help="of each text")
     parser.add_argument("--variants", type=int, default=16, help="different texts of each kind")
     parser.add_argument("--threads", type=int, default=1, help="of the encoder")
     parser.add_argument(
@@ -110,11 +111,11 @@ def stage_split(wall: Samples, stages: Any) -> dict[str, Any]:
     }
 
 
-def make_inputs(tokenizer: Tokenizer, variants: int, *, attack: bool) -> list[Text]:
-    """Composed texts of TOKENS tokens."""
+def make_inputs(tokenizer: Tokenizer, length: int, variants: int, *, attack: bool) -> list[Text]:
+    """Composed texts of `length` tokens."""
     inputs = []
     for seed in range(variants):
-        text = compose(tokenizer, TOKENS, attack=attack, seed=seed)
+        text = compose(tokenizer, length, attack=attack, seed=seed)
         encoding = tokenizer.encode(text)
         inputs.append((text, np.array([encoding.ids], dtype=np.int64), covered(encoding)))
     return inputs
@@ -127,7 +128,7 @@ def make_calls(
     owner = np.zeros(1, dtype=np.uint32)
     texts = [[text] for text, _, _ in inputs]
     spans = [np.array([span], dtype=np.uint32) for _, _, span in inputs]
-    mask = np.ones((1, TOKENS), dtype=np.int64)
+    mask = np.ones((1, inputs[0][1].shape[1]), dtype=np.int64)
 
     def of(scorer: _core.Scorer) -> Callable[[int, Any], Any]:
         return lambda number, tokens: scorer.score(
@@ -162,7 +163,7 @@ def run(options: argparse.Namespace, model: ModelLocation) -> dict[str, Any]:
     differences = {}
     results: dict[str, Any] = {}
     for attack in (False, True):
-        inputs = make_inputs(tokenizer, options.variants, attack=attack)
+        inputs = make_inputs(tokenizer, options.tokens, options.variants, attack=attack)
         calls = make_calls(fused, python, inputs)
         kind = "attack" if attack else "harmless"
         differences[kind] = check_equal_work(
@@ -186,7 +187,7 @@ def run(options: argparse.Namespace, model: ModelLocation) -> dict[str, Any]:
         "timestamp": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "hardware": {**hardware(), "load_average": {"start": start, "end": load_average()}},
         "settings": {
-            "tokens": TOKENS,
+            "tokens": options.tokens,
             "iterations": options.iterations,
             "threads": options.threads,
             "block": options.block,
@@ -213,7 +214,9 @@ def _meets(results: dict[str, Any]) -> dict[str, Any]:
 
 def print_results(report: dict[str, Any]) -> None:
     """The table on standard output."""
-    table = Table(title=f"after the encoder, {TOKENS} tokens, us", title_justify="left")
+    table = Table(
+        title=f"after the encoder, {report['settings']['tokens']} tokens, us", title_justify="left"
+    )
     for name in ("text", "call"):
         table.add_column(name)
     for name in ("mean", "p50", "p95", "p99", "max", "python p50 x", "python p95 x"):

@@ -21,8 +21,10 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from accuracy import accuracy_block
+from decoding import DECODE, decode_times, views_of
+from equal_work import check_equal_work
 from hardware import hardware, load_average
-from model_files import ModelLocation, locate_model
+from model_files import ModelLocation, features_of, locate_model
 from reference import ReferencePipeline, ReferenceScorer
 from resources import cold_start, sizes, steady
 from stats import Samples, Summary, ratio, turns
@@ -100,6 +102,20 @@ def build_pipelines(options: argparse.Namespace, model: ModelLocation) -> dict[s
     return pipelines
 
 
+def equal_work(
+    model: ModelLocation, pipelines: Mapping[str, Any], tokenizer: Tokenizer
+) -> dict[str, Any]:
+    """Largest differences between the two sides over texts of one window; raises RuntimeError
+    where they are too large."""
+    reference = pipelines["reference"]
+    limit = min(64, reference.scorer.manifest["encoder"]["max_tokens"], reference.max_tokens)
+    inputs = []
+    for text in bucket_texts(tokenizer, limit, VARIANTS):
+        tokens, _, span = reference.encode(text)
+        inputs.append((text, tokens, span))
+    return check_equal_work(model, pipelines[SUBJECT].model.scorer, reference.scorer, inputs)
+
+
 def measure(
     pipelines: Pipelines, texts: Sequence[str], iterations: int, block: int, title: str
 ) -> tuple[dict[str, Samples], list[Any]]:
@@ -129,10 +145,15 @@ def measure(
     return samples, results
 
 
-def stage_split(results: Sequence[Any], wall: Samples) -> dict[str, Any]:
+def stage_split(
+    results: Sequence[Any], wall: Samples, decoding: Samples | None = None
+) -> dict[str, Any]:
     """Microseconds by stage (from ScanResult.timings), and the share outside encoder + tokeniser.
 
-    `other` is the part of the wall time around `scan` that no stage covers.
+    decoding: microseconds by result that looking for encoded parts takes, measured apart: the
+    scanner's own timings have it within `tokenise`, but it is no tokeniser's work and counts as
+    outside. None: it is left there. `other` is the part of the wall time around `scan` that no
+    stage covers.
     The share is computed against the wall time around `scan`, so that whatever the stages do not
     cover counts as outside. `share_of_time` is over all calls together (long texts weigh more),
     `share_p50` and `share_p95` are quantiles of the share of one call.
@@ -141,6 +162,9 @@ def stage_split(results: Sequence[Any], wall: Samples) -> dict[str, Any]:
     stages = {
         name: np.array([result.timings.get(name, 0.0) for result in results]) for name in names
     }
+    if decoding is not None:
+        stages["tokenise"] = stages["tokenise"] - decoding
+        stages = {DECODE: decoding, **stages}
     wall_us = wall * 1e3
     stages["other"] = wall_us - sum(
         (values for name, values in stages.items() if name != "total"), np.zeros(len(results))
@@ -172,8 +196,13 @@ def _counts(values: Sequence[str]) -> dict[str, int]:
     return {value: values.count(value) for value in sorted(set(values))}
 
 
-def section(samples: Mapping[str, Samples], results: Sequence[Any]) -> dict[str, Any]:
-    """The report of one bucket or of the mix: summaries, ratios to the subject, stage split."""
+def section(
+    samples: Mapping[str, Samples], results: Sequence[Any], texts: Sequence[str], decoding: Samples
+) -> dict[str, Any]:
+    """The report of one bucket or of the mix: summaries, ratios to the subject, stage split.
+
+    decoding: microseconds, one for each of the texts."""
+    by_result = np.resize(decoding, len(results))  # the texts in turn, as they were measured
     return {
         "unit": "ms",
         "pipelines": {name: Summary.of(values).to_dict() for name, values in samples.items()},
@@ -182,18 +211,21 @@ def section(samples: Mapping[str, Samples], results: Sequence[Any]) -> dict[str,
             for name, values in samples.items()
             if name != SUBJECT
         },
-        "split": stage_split(results, samples[SUBJECT]),
+        "split": stage_split(results, samples[SUBJECT], by_result),
+        "texts_with_encoded_parts": {"texts": views_of(texts), "of": len(texts)},
     }
 
 
 def mix_section(
     samples: Mapping[str, Samples],
     results: Sequence[Any],
+    texts: Sequence[str],
+    decoding: Samples,
     tokens: Sequence[int],
     reference_limit: int,
 ) -> dict[str, Any]:
     """The natural mix; also restricted to texts that the reference reads whole."""
-    out = section(samples, results)
+    out = section(samples, results, texts, decoding)
     lengths = np.array(tokens)
     out["tokens"] = {
         f"p{q}": float(np.percentile(lengths, q)) for q in (10, 25, 50, 75, 90, 95, 99)
@@ -245,7 +277,10 @@ def run(options: argparse.Namespace, model: ModelLocation) -> dict[str, Any]:
     pipelines = build_pipelines(options, model)
     scans = {name: pipeline.scan for name, pipeline in pipelines.items()}
     reference = pipelines["reference"]
+    report["settings"]["features"] = features_of(reference.scorer.manifest)
     report["settings"]["reference_substrings"] = reference.scorer.triggers.substrings
+    report["reference"] = reference.scorer.about()
+    report["reference"]["largest_difference"] = equal_work(model, pipelines, tokenizer)
 
     raw: dict[str, Samples] = {}
     buckets: dict[str, Any] = {}
@@ -254,13 +289,15 @@ def run(options: argparse.Namespace, model: ModelLocation) -> dict[str, Any]:
         samples, results = measure(
             scans, texts, options.iterations, options.block, f"{tokens} tokens"
         )
-        buckets[str(tokens)] = section(samples, results)
+        decoding = decode_times(pipelines[SUBJECT].scan, texts)
+        buckets[str(tokens)] = section(samples, results, texts, decoding)
         raw |= {f"{tokens}/{name}": values for name, values in samples.items()}
     texts, reason = mix_texts(options)
     if reason is None:
         samples, results = measure(scans, texts, len(texts), options.block, "natural mix")
         lengths = [count(tokenizer, text) for text in texts]
-        mix = mix_section(samples, results, lengths, reference.max_tokens)
+        decoding = decode_times(pipelines[SUBJECT].scan, texts, rounds=1)
+        mix = mix_section(samples, results, texts, decoding, lengths, reference.max_tokens)
         raw |= {f"mix/{name}": values for name, values in samples.items()}
         raw["mix/tokens"] = np.array(lengths, dtype=np.float64)
     else:

@@ -249,6 +249,11 @@ class ReferencePipeline:
 
     def scan(self, text: str) -> dict[str, Any]:
         """The verdict on one text; reads at most `max_tokens` tokens."""
+        tokens, mask, span = self.encode(text)
+        return self.scorer.score(text, tokens, mask, span)
+
+    def encode(self, text: str) -> tuple[Floats, npt.NDArray[np.int64], tuple[int, int]]:
+        """Token embeddings (1, S, H), mask (1, S), and the characters that were read."""
         encoding = self.tokenizer.encode(text)
         ids = np.array([encoding.ids], dtype=np.int64)
         mask = np.array([encoding.attention_mask], dtype=np.int64)
@@ -261,7 +266,7 @@ class ReferencePipeline:
             else:
                 feeds[name] = ids
         tokens = self.session.run(None, feeds)[0]
-        return self.scorer.score(text, tokens, mask, covered(encoding))
+        return tokens, mask, covered(encoding)
 
 
 def covered(encoding: Any) -> tuple[int, int]:

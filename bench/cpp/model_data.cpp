@@ -211,7 +211,8 @@ ModelData load_model_data(const std::string& directory) {
   }
   for (std::size_t i = 0; i < reader.number("encoded"); ++i) {
     const std::string key = "encoded" + std::to_string(i);
-    EncodedText encoded{read_text(reader, key), reader.array<float>(key + ".tokens"), 0, {0, 0}};
+    EncodedText encoded{read_text(reader, key), settle(reader.array<float>(key + ".tokens")), 0,
+                        {0, 0}};
     encoded.length = encoded.tokens.size() / out.hidden;
     encoded.span = {static_cast<std::uint32_t>(reader.number(key + ".begin")),
                     static_cast<std::uint32_t>(reader.number(key + ".end"))};

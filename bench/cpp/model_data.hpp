@@ -11,6 +11,7 @@
 #include "raxe_fast/clusters.hpp"
 #include "raxe_fast/features.hpp"
 #include "raxe_fast/forest.hpp"
+#include "raxe_fast/model_memory.hpp"
 #include "raxe_fast/score.hpp"
 #include "raxe_fast/text.hpp"
 #include "raxe_fast/triggers.hpp"
@@ -32,7 +33,7 @@ struct BenchText {
 // One real text with the encoder's output for it.
 struct EncodedText {
   BenchText text;
-  std::vector<float> tokens;  // (length, hidden)
+  ModelVector<float> tokens;  // (length, hidden); line-aligned, as ONNX Runtime's outputs are
   std::size_t length = 0;
   WindowSpan span{0, 0};  // what the tokens cover of the text
 };

@@ -116,9 +116,7 @@ def export_features(export: Export, model: Path, manifest: dict[str, Any]) -> No
     export.meta["features"] = int(present)
     if not present:
         return
-    data = decode_features(
-        (model / FEATURES_FILE).read_bytes(), manifest["encoder"]["hidden_size"]
-    )
+    data = decode_features((model / FEATURES_FILE).read_bytes(), manifest["encoder"]["hidden_size"])
     families = manifest["labels"]["families"]
     export.array("features.linear_weight", data.linear_weight, "<f4")
     export.array("features.linear_bias", data.linear_bias, "<f4")

@@ -144,8 +144,9 @@ constexpr std::array<HashKernel, 3> kHash{hash_scalar, hash_scalar, hash_scalar}
 
 // Adds up columns [0, Chunks * 16) of the rows. Sums of 256 values of int8 fit into int16.
 template <std::size_t Chunks>
-void add_columns(const std::int8_t* table, std::size_t stride, const std::uint32_t* rows,
-                 std::size_t count, std::int32_t* sums) noexcept {
+[[gnu::always_inline]] inline void add_columns(const std::int8_t* table, std::size_t stride,
+                                               const std::uint32_t* rows, std::size_t count,
+                                               std::int32_t* sums) {
   using Bytes = std::int8_t __attribute__((vector_size(16)));
   using Words = std::int16_t __attribute__((vector_size(32)));
   for (std::size_t begin = 0; begin < count; begin += 256) {
@@ -162,6 +163,33 @@ void add_columns(const std::int8_t* table, std::size_t stride, const std::uint32
     for (std::size_t k = 0; k < Chunks * 16; ++k) sums[k] += part[k / 16][k % 16];
   }
 }
+
+using AddKernel = void (*)(const std::int8_t*, std::size_t, const std::uint32_t*, std::size_t,
+                           std::int32_t*);
+
+template <std::size_t Chunks>
+void add_scalar(const std::int8_t* table, std::size_t stride, const std::uint32_t* rows,
+                std::size_t count, std::int32_t* sums) {
+  add_columns<Chunks>(table, stride, rows, count, sums);
+}
+
+// Indexed by chunks - 1. AVX-512 would have nothing to add: a chunk fills a register of AVX2.
+using AddKernels = std::array<AddKernel, 4>;
+constexpr AddKernels kAddScalar{add_scalar<1>, add_scalar<2>, add_scalar<3>, add_scalar<4>};
+#if defined(__x86_64__)
+template <std::size_t Chunks>
+[[gnu::target("avx2")]] void add_avx2(const std::int8_t* table, std::size_t stride,
+                                      const std::uint32_t* rows, std::size_t count,
+                                      std::int32_t* sums) {
+  add_columns<Chunks>(table, stride, rows, count, sums);
+}
+constexpr AddKernels kAddAvx2{add_avx2<1>, add_avx2<2>, add_avx2<3>, add_avx2<4>};
+const AddKernels& add_kernels() noexcept {
+  return active_isa() == Isa::scalar ? kAddScalar : kAddAvx2;
+}
+#else
+const AddKernels& add_kernels() noexcept { return kAddScalar; }
+#endif
 
 constexpr std::size_t kLine = 64;
 
@@ -269,12 +297,11 @@ void LexicalModel::operator()(const std::vector<std::uint32_t>& hashes, LexicalS
     }
     return;
   }
+  const AddKernels& add = add_kernels();
   for (std::size_t begin = 0; begin < width; begin += kLine) {
     std::int32_t sums[kLine] = {};
     const std::size_t columns = std::min(kLine, width - begin);
-    constexpr auto kAdd = std::array{add_columns<1>, add_columns<2>, add_columns<3>,
-                                     add_columns<4>};
-    kAdd[(columns - 1) / 16](table + begin, stride_, rows, count, sums);
+    add[(columns - 1) / 16](table + begin, stride_, rows, count, sums);
     for (std::size_t k = 0; k < columns; ++k) put(begin + k, sums[k]);
   }
 }

@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "isa_levels.hpp"
 #include "naive_ngrams.hpp"
 #include "raxe_fast/lexical.hpp"
 
@@ -214,6 +215,51 @@ TEST_CASE("lexical rules: every row once, one scratch for tables of all sizes") 
       CHECK(std::all_of(scratch.seen.begin(), scratch.seen.end(),
                         [](std::uint64_t bits) { return bits == 0; }));
     }
+  }
+}
+
+TEST_CASE("lexical unit: wide rows and sums past int16, on every instruction set") {
+  std::mt19937 random(8);
+  for (const std::size_t outputs : {15U, 16U, 17U, 32U, 33U, 42U, 64U, 65U, 130U}) {
+    Table table(random, 11, outputs);
+    // Two columns at the ends of int8: 2,048 rows of them leave int16 far behind.
+    for (std::size_t row = 0; row < 2048; ++row) {
+      table.values[row * outputs] = -128;
+      table.values[row * outputs + outputs - 1] = 127;
+    }
+    std::vector<std::uint32_t> all(2048);
+    for (std::size_t i = 0; i < all.size(); ++i) all[i] = static_cast<std::uint32_t>(i);
+    const std::vector<double> expected = table.reference(all);
+    const LexicalModel model = table.model();
+    std::vector<float> first;
+    test::on_every_isa([&] {
+      LexicalScratch scratch;
+      std::vector<float> out(outputs);
+      model(all, scratch, out.data());
+      for (std::size_t k = 0; k < outputs; ++k) {
+        CHECK(static_cast<double>(out[k]) == doctest::Approx(expected[k]).epsilon(1e-5));
+      }
+      if (first.empty()) first = out;
+      CHECK(out == first);
+    });
+  }
+}
+
+TEST_CASE("lexical unit: the same hashes on every instruction set, at every length") {
+  std::u32string text;
+  for (std::size_t i = 0; i < 70; ++i) {
+    text += U"aZ  9_\u00e9\u6f22\U0001F600"[i * 7 % 9];
+    std::vector<std::uint32_t> first;
+    test::on_every_isa([&] {
+      std::u32string scratch;
+      std::vector<std::uint32_t> out{7};  // appended to
+      ngram_hashes(view(text), 0, text.size(), scratch, out);
+      CHECK(out.front() == 7);
+      if (first.empty()) first = out;
+      CHECK(out == first);
+      CHECK(sorted({out.begin() + 1, out.end()}) ==
+            sorted(naive::hashes(view(text), 0, text.size())));
+    });
   }
 }
 

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "isa_levels.hpp"
 #include "raxe_fast/linear.hpp"
 
 using namespace raxe_fast;
@@ -80,6 +81,16 @@ TEST_CASE("linear rules: the order of summation is that of 16 interleaved sums")
   std::swap(a[0], a[1]);
   std::swap(a[32], a[17]);
   CHECK(dot(a.data(), ones.data(), 18) == 1.0F);
+}
+
+TEST_CASE("linear rules: the same bits on every instruction set, at any alignment") {
+  std::mt19937 random(3);
+  for (std::size_t n = 0; n <= 70; ++n) {
+    const std::vector<float> a = normal(random, n + 3), b = normal(random, n + 1);
+    std::vector<float> found;
+    test::on_every_isa([&] { found.push_back(dot(a.data() + 3, b.data() + 1, n)); });
+    for (const float value : found) CHECK(value == found.front());
+  }
 }
 
 TEST_CASE("linear rules: what is not finite shows") {
