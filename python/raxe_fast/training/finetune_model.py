@@ -18,7 +18,12 @@ from raxe_fast.errors import ModelFormatError
 from raxe_fast.training.encoder_source import WEIGHTS, EncoderSource
 from raxe_fast.training.finetune_data import Classes
 from raxe_fast.training.finetune_options import LossWeights
-from raxe_fast.training.finetune_output import EVIDENCE_SPAN, SCALE, LinearHeads
+from raxe_fast.training.finetune_output import (
+    EVIDENCE_SPAN,
+    HEADS_FILE,
+    SCALE,
+    LinearHeads,
+)
 
 __all__ = [
     "Network",
@@ -71,7 +76,29 @@ class Network:
         self.modules = nn.ModuleDict({"encoder": encoder})
         for name, size in zip(_HEADS, outputs, strict=True):
             self.modules[name] = nn.Linear(source.hidden, size)
+        self._continue_heads()
         self.modules.to(self.device)
+
+    def _continue_heads(self) -> None:
+        """Takes over the heads of an encoder that was tuned before, where they have the same
+        classes: random ones would undo some of it."""
+        path = Path(self.source.path) / HEADS_FILE
+        if not path.is_file():
+            return
+        heads = LinearHeads.load(path)
+        known = (self.classes.families, self.classes.subfamilies)
+        if (heads.families, heads.subfamilies) != known:
+            return
+        arrays = {
+            "binary": (heads.binary_weight[None], np.array([heads.binary_bias])),
+            "family": (heads.family_weight, heads.family_bias),
+            "subfamily": (heads.subfamily_weight, heads.subfamily_bias),
+            "evidence": (heads.evidence_weight[None], np.array([heads.evidence_bias])),
+        }
+        with torch.no_grad():
+            for name, (weight, bias) in arrays.items():
+                self.modules[name].weight.copy_(torch.from_numpy(np.array(weight, np.float32)))
+                self.modules[name].bias.copy_(torch.from_numpy(np.array(bias, np.float32)))
 
     def autocast(self) -> AbstractContextManager[Any]:
         if self.precision == "fp32":

@@ -16,7 +16,7 @@ from raxe_fast.training.metrics import Floats, Ints, roc_curve
 
 __all__ = ["Curve", "dev_curve", "fit_thresholds"]
 
-BALANCED_FPR = 0.01
+BALANCED_FPR = 0.008
 BALANCED_WARN_FPR = 0.03
 STRICT_FNR = 0.03
 STRICT_WARN_FNR = 0.015
@@ -58,7 +58,7 @@ class Curve:
 def fit_thresholds(labels: Ints, scores: Floats) -> dict[str, dict[str, float]]:
     """The presets, from (N,) dev labels and calibrated scores.
 
-    balanced  block: highest F1 among the points with FPR <= 1 %; warn: FPR <= 3 %
+    balanced  block: highest F1 among the points with FPR <= 0.8 %; warn: FPR <= 3 %
     strict    block: FNR <= 3 % at the lowest FPR; warn: FNR <= 1.5 %
     quiet     block: FPR <= 0.2 %; warn: FPR <= 1 %
     warn never exceeds block. Raises ValueError as Curve.of does.

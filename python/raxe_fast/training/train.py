@@ -159,6 +159,7 @@ def train(
         config=config,
         unseen=None if holdout is None else learn_unseen,
         details=rows["train"].full,
+        hide=files.hidden_size if fit is not None and not config.embedding else 0,
         jobs=options.jobs,
     )
     clock.done("heads")
