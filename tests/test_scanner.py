@@ -447,8 +447,13 @@ def test_odd_texts_give_a_result_in_bounded_time(scanner, name):
     assert 0 <= result.score <= 1
     assert result.characters == len(text) and result.scanned_chars <= len(text)
     assert all(0 <= t.begin < t.end <= len(text) for t in result.triggers)
-    # Not all was read of the text, or not all of an encoded part was decoded.
-    cut = any(len(view.text) >= 8192 for view in decoded_views(text))
+    # Not all was read of the text, or not all of an encoded part was decoded. What is only respelt
+    # (here: by invisible characters) is read as it stands, too.
+    cut = any(
+        len(view.text) >= 8192
+        for view in decoded_views(text)
+        if view.kind not in ("invisible characters", "combining marks")
+    )
     assert (result.status == "partial") == (result.scanned_chars < len(text) or cut)
     assert seconds < 20, f"{seconds:.1f} s"
 

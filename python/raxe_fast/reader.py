@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 __all__ = ["Reader"]
 
 _MAX_DECODED = 8192  # characters that are read of one encoded part
-_RESPELT = frozenset({"unicode_obfuscation", "character_manipulation"})
+_RESPELT = frozenset(
+    {"combining marks", "fullwidth", "homoglyphs", "invisible characters", "leetspeak", "spacing"}
+)
 
 
 class Reader:
@@ -62,7 +64,7 @@ class Reader:
             for view in views:
                 # Of a respelt text (homoglyphs, invisible characters) the encoder reads the
                 # original anyway, so nothing of it is lost.
-                if len(view.text) >= _MAX_DECODED and view.subfamily not in _RESPELT:
+                if len(view.text) >= _MAX_DECODED and view.kind not in _RESPELT:
                     reading.complete = False
                     reading.notes.append(
                         f"The {view.kind} part at characters {view.begin} to {view.end} is too "
