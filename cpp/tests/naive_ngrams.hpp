@@ -35,8 +35,10 @@ inline std::uint32_t fmix(std::uint32_t h) {
 inline std::u32string padded(TextView text, std::size_t begin, std::size_t end) {
   std::u32string window;
   for (std::size_t i = begin; i < end && i < text.length; ++i) window.push_back(text[i]);
-  const std::u32string normal =
-      U" " + normalize({window.data(), window.size(), 4}, Ignorables::drop).chars + U" ";
+  // Appended, not joined with +: gcc 12 warns of the insertion at the front (its bug 105651).
+  std::u32string normal(1, U' ');
+  normal += normalize({window.data(), window.size(), 4}, Ignorables::drop).chars;
+  normal += U' ';
   std::u32string out;
   for (const char32_t c : normal) {
     if (c == U' ' && !out.empty() && out.back() == U' ') continue;
