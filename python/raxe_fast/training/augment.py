@@ -4,6 +4,8 @@ Every attack that is dressed up has a harmless text in the same dress, under the
 so that the dress says nothing about the label:
 
 - ``augmented:carrier``: direct attacks inside harmless documents; the clean documents.
+- ``augmented:task``: tasks for the model inside harmless documents; the documents with a note to
+  people in such a place, and after a user's own request.
 - ``augmented:<encoding>``: attacks and harmless texts in one of ten encodings.
 - ``augmented:quoted``: attacks quoted in harmless talk; the same talk followed by a live attack.
 - ``augmented:triggers``: harmless texts full of the words that attacks use.
@@ -20,8 +22,24 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from raxe_fast.training.augment_carriers import PLACES, Kind, carrier_kind, insert_payload
+from raxe_fast.training.augment_carriers import (
+    PLACES,
+    Insertion,
+    Kind,
+    carrier_kind,
+    insert_payload,
+)
 from raxe_fast.training.augment_encodings import ENCODINGS, OPAQUE, SUBFAMILY, encode
+from raxe_fast.training.augment_tasks import (
+    NOTE_WRAPPERS,
+    NOTES,
+    REQUESTS,
+    TASK_BARE,
+    TASK_HTML,
+    TASK_SLOTS,
+    TASK_TEXT,
+    TASKS,
+)
 from raxe_fast.training.augment_templates import (
     DECODE_PROMPTS,
     LIVE_JOINTS,
@@ -69,6 +87,10 @@ _DOCUMENTS = frozenset(
 )
 
 
+# Harmless texts that ask for something and need no document.
+_REQUESTS = frozenset({"assistant_task", "chat_instruction", "chat_question", "code_request"})
+
+
 @dataclass(frozen=True, slots=True)
 class AugmentOptions:
     """How much to make, each as a share of the number of records given.
@@ -76,10 +98,12 @@ class AugmentOptions:
     ``encoded`` counts pairs of an attack and a harmless text; encodings of which nothing shows
     through get ``opaque`` times the share of the others. ``folds`` is what a later split
     uses (sha256 of the group). Payloads have ``payload_chars`` characters, carriers
-    ``carrier_chars``, and encoded texts at most ``encoded_chars``.
+    ``carrier_chars``, and encoded texts at most ``encoded_chars``. ``tasks`` counts injected tasks;
+    for each two there is a document with a note, and one that a user asks about.
     """
 
     carriers: float = 0.09
+    tasks: float = 0.035
     encoded: float = 0.04
     opaque: float = 0.5
     quoted: float = 0.02
@@ -136,7 +160,13 @@ def augment(records: Sequence[Record], options: AugmentOptions | None = None) ->
     """
     options = options or AugmentOptions()
     maker = _Maker(records, options)
-    return [*maker.carriers(), *maker.encoded(), *maker.quoted(), *maker.triggers()]
+    return [
+        *maker.carriers(),
+        *maker.tasks_in_documents(),
+        *maker.encoded(),
+        *maker.quoted(),
+        *maker.triggers(),
+    ]
 
 
 class _Maker:
@@ -159,6 +189,11 @@ class _Maker:
         documents = [r for r in harmless if short <= len(r.text) <= long]
         named = [r for r in documents if r.subfamily in _DOCUMENTS]
         self.documents = _Pool(named or documents, options.folds)
+        # What a document may ask for besides TASKS, and what users ask about documents.
+        self.tasks = _Pool(
+            [r for r in harmless if r.subfamily in _REQUESTS and 12 <= len(r.text) <= 140],
+            options.folds,
+        )
         limit = options.encoded_chars
         self.short_attacks = _Pool(
             [r for r in attacks if len(r.text) <= limit and r.family != "encoding_obfuscation"],
@@ -203,6 +238,35 @@ class _Maker:
             made.append(Augmented(record, found.begin, found.end))
             made.append(Augmented(_new(document, document.text, "carrier")))
         return made
+
+    def tasks_in_documents(self) -> list[Augmented]:
+        rng, made = self._rng("task"), []
+        folds = sorted(set(self.tasks.folds) & set(self.documents.folds))
+        count = self._count(self.options.tasks) if folds else 0
+        for number in range(count):
+            fold = self.documents.fold(rng, folds)
+            document = self.documents.draw(rng, fold)
+            request = self.tasks.draw(rng, fold).text.strip()
+            own = rng.random() < 0.6
+            task = _fill(rng.choice(TASKS), rng, "") if own else request.rstrip(".!")
+            made.append(self._injected(document, task, rng))
+            if number % 2:
+                continue
+            note = _fill(rng.choice(NOTES), rng, "")
+            text = _put(document, rng.choice(NOTE_WRAPPERS), (), note, rng).text
+            made.append(Augmented(_new(document, text, "task")))
+            other = self.documents.draw(rng, fold)
+            asked = rng.choice(REQUESTS).replace("{a}", request).replace("{d}", other.text)
+            record = self._harmless(other, "instruction_with_context")
+            made.append(Augmented(_new(record, asked, "task")))
+        return made
+
+    def _injected(self, document: Record, task: str, rng: random.Random) -> Augmented:
+        kind = _KIND_OF_SUBFAMILY.get(document.subfamily) or carrier_kind(document.text)
+        found = _put(document, rng.choice(TASK_TEXT), TASK_HTML, task, rng)
+        record = replace(document, label=1, group=document.group or document.text)
+        record = self._attack(record, "indirect_injection", _INDIRECT[kind])
+        return Augmented(_new(record, found.text, "task"), found.begin, found.end)
 
     def encoded(self) -> list[Augmented]:
         made = []
@@ -264,9 +328,24 @@ class _Maker:
         return made
 
 
+def _put(
+    document: Record, wrapper: str, html: Sequence[str], said: str, rng: random.Random
+) -> Insertion:
+    """``said`` in ``wrapper``, or in one of ``html`` if the document is a page, at a place where
+    such a document would hold a text."""
+    kind = _KIND_OF_SUBFAMILY.get(document.subfamily) or carrier_kind(document.text)
+    if kind == "page" and html and rng.random() < 0.6:
+        wrapper = rng.choice(html)
+    capital = said[:1].upper() + said[1:]
+    piece = wrapper.replace("{A}", capital).replace("{a}", said)
+    # Without a word around it a task before or after the document is the user's own.
+    place = "middle" if wrapper in TASK_TEXT[:TASK_BARE] else rng.choice(PLACES)
+    return insert_payload(document.text, piece, kind, place, rng, wrap=False)
+
+
 def _fill(template: str, rng: random.Random, payload: str) -> str:
     text = template.replace("{{", "{").replace("}}", "}").replace("{n}", str(rng.randint(2, 59)))
-    for name, values in SLOTS.items():
+    for name, values in (*SLOTS.items(), *TASK_SLOTS.items()):
         while f"{{{name}}}" in text:
             text = text.replace(f"{{{name}}}", rng.choice(values), 1)
     # Last, so that nothing inside a payload is taken for a slot.

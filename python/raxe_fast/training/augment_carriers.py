@@ -56,7 +56,13 @@ def carrier_kind(text: str) -> Kind:
 
 
 def insert_payload(
-    carrier: str, payload: str, kind: Kind, place: Place, rng: random.Random
+    carrier: str,
+    payload: str,
+    kind: Kind,
+    place: Place,
+    rng: random.Random,
+    *,
+    wrap: bool = True,
 ) -> Insertion:
     """``carrier`` with ``payload`` at its start, end, or at a border strictly inside.
 
@@ -64,7 +70,8 @@ def insert_payload(
     last string of JSON, cell of a table, gap between tags of a page, line of code; of other
     texts their very ends. JSON strings get the payload escaped, tables on one line and with '/'
     for '|', code as a comment or a string constant, everything else inside one of the wrappers of
-    augment_templates. A document without the borders of its kind is treated as plain text.
+    augment_templates, or as it is if not ``wrap``. A document without the borders of its kind is
+    treated as plain text.
     """
     if kind == "json":
         borders = [match.end(1) for match in _JSON_VALUE.finditer(carrier)]
@@ -79,11 +86,12 @@ def insert_payload(
     if kind == "page":
         borders = [match.start() for match in _BETWEEN_TAGS.finditer(carrier)]
         if borders:
-            piece = rng.choice(HTML_WRAPPERS).replace("{a}", payload)
+            piece = (rng.choice(HTML_WRAPPERS) if wrap else "{a}").replace("{a}", payload)
             return _insert(carrier, _choose(borders, place, rng), piece)
     if kind == "code":
         return _into_code(carrier, payload, place, rng)
-    return _into_text(carrier, payload, place, rng)
+    wrapper = rng.choice(TEXT_WRAPPERS) if wrap else "{a}"
+    return _into_text(carrier, wrapper.replace("{a}", payload), place, rng)
 
 
 def _choose(borders: list[int], place: Place, rng: random.Random) -> int:
@@ -98,8 +106,7 @@ def _insert(carrier: str, at: int, piece: str) -> Insertion:
     return Insertion(carrier[:at] + piece + carrier[at:], at, at + len(piece))
 
 
-def _into_text(carrier: str, payload: str, place: Place, rng: random.Random) -> Insertion:
-    piece = rng.choice(TEXT_WRAPPERS).replace("{a}", payload)
+def _into_text(carrier: str, piece: str, place: Place, rng: random.Random) -> Insertion:
     gap = rng.choice((" ", "\n", "\n\n"))
     if place == "start":
         return _insert(carrier, 0, piece + gap)

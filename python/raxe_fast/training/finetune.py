@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from raxe_fast.training.encoder_restore import encoder_folder
 from raxe_fast.training.encoder_source import load_source
 from raxe_fast.training.finetune_inputs import Inputs
 from raxe_fast.training.finetune_options import FinetuneOptions
@@ -25,6 +26,10 @@ def finetune(
     """Fine-tunes ``encoder`` on the train split of ``corpus`` less the hold-out fold, and writes
     the result to ``output`` (see finetune_output). Returns what finetune.json holds.
 
+    ``encoder`` is what load_source accepts, or a trained model (a .raxe file or its directory): the
+    run then goes on from that model's encoder and linear heads. Such a run should keep the hold-out
+    fold of the model, or its heads learn from texts that the encoder has seen.
+
     ``report`` gets every log entry as it is made. While it runs, ``output`` holds a checkpoint
     that ``resume`` continues from with the same result as a run that was never interrupted (on the
     same machine with the same number of threads, and without a time limit).
@@ -33,9 +38,10 @@ def finetune(
     (options, device).
     """
     options = options or FinetuneOptions()
-    source = load_source(encoder)
-    trainer = Trainer(Inputs.read(Path(corpus), source, options), source, options, Path(output))
-    trainer.report = report
-    if resume:
-        trainer.resume()
-    return trainer.run()
+    with encoder_folder(encoder, options.holdout) as folder:
+        source = load_source(folder)
+        trainer = Trainer(Inputs.read(Path(corpus), source, options), source, options, Path(output))
+        trainer.report = report
+        if resume:
+            trainer.resume()
+        return trainer.run()

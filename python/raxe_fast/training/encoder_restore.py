@@ -1,0 +1,154 @@
+"""Takes the encoder out of a trained model, so that fine-tuning can go on from it.
+
+A model keeps its encoder as an INT8 graph. Its integers times their scales are weights that export
+to the same integers again: what is lost against the float weights was lost when the model was
+made. The tokenizer, the configuration and what the graph does not hold come from the base encoder.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raxe_fast.archive import open_files, read_checked, read_manifest
+from raxe_fast.errors import ModelFormatError
+from raxe_fast.feature_data import FeatureData, decode_features
+from raxe_fast.manifest import FEATURES_FILE, parse_manifest
+from raxe_fast.training.encoder_source import EncoderSource, load_source
+from raxe_fast.training.finetune_output import SCALE, LinearHeads, write_output
+from raxe_fast.training.folds import Holdout
+
+__all__ = ["encoder_folder", "is_model", "restore_encoder"]
+
+Float32 = NDArray[np.float32]
+
+_MANIFEST = "manifest.json"
+# Names in a BERT checkpoint, and in the graph that encoder_graph_bert makes of it.
+_MATRICES = {
+    "attention.self.query": "attention.query",
+    "attention.self.key": "attention.key",
+    "attention.self.value": "attention.value",
+    "attention.output.dense": "attention_out",
+    "intermediate.dense": "intermediate",
+    "output.dense": "output",
+}
+_EMBEDDINGS = "embeddings.word_embeddings.weight"
+_POSITIONS = "embeddings.position_embeddings.weight"
+_TYPES = "embeddings.token_type_embeddings.weight"
+
+
+def is_model(path: Path | str) -> bool:
+    """Whether a path is a trained model: a .raxe file, or a directory with a manifest."""
+    path = Path(path)
+    return (path.is_file() and path.suffix == ".raxe") or (path / _MANIFEST).is_file()
+
+
+@contextmanager
+def encoder_folder(encoder: Path | str, holdout: Holdout) -> Iterator[Path | str]:
+    """The argument itself, or a temporary directory with the encoder of the model it names."""
+    if not is_model(encoder):
+        yield encoder
+        return
+    with tempfile.TemporaryDirectory(prefix="raxe-encoder-") as folder:
+        restore_encoder(encoder, Path(folder) / "encoder", holdout)
+        yield Path(folder) / "encoder"
+
+
+def restore_encoder(model: Path | str, output: Path | str, holdout: Holdout) -> None:
+    """Writes the encoder and the linear heads of a model with features as fine-tuning writes them.
+
+    ``holdout`` is recorded as what that encoder has not seen: the model does not say. Raises
+    what loading a model raises, ModelFormatError for a model without linear heads or whose encoder is
+    not its base's shape, and ModelNotFoundError where that base is not installed.
+    """
+    with open_files(Path(model)) as files:
+        manifest = parse_manifest(read_manifest(files), files.path)
+        if FEATURES_FILE not in manifest.files:
+            raise ModelFormatError(
+                "a model without linear heads: fine-tune its base encoder instead",
+                path=files.path,
+                member=FEATURES_FILE,
+            )
+        encoder, features = (
+            read_checked(files, name, manifest.files[name])
+            for name in (manifest.encoder.file, FEATURES_FILE)
+        )
+        path = files.path
+    about = manifest.encoder
+    if about.architecture != "bert":
+        raise ModelFormatError(f"cannot restore a {about.architecture} encoder", path=path)
+    base = load_source(about.base)
+    if (base.layers, base.hidden) != (about.layers, about.hidden_size):
+        raise ModelFormatError(
+            f"{about.layers} layers of {about.hidden_size}, but its base {base.name} has "
+            f"{base.layers} of {base.hidden}",
+            path=path,
+        )
+    info: dict[str, Any] = {
+        "base": base.name,
+        "restored_from": manifest.id,
+        "holdout": holdout.to_dict(),
+        "own_sources": [],
+    }
+    heads = _heads(decode_features(features, about.hidden_size))
+    write_output(Path(output), base, _weights(encoder, base, path), heads, info)
+
+
+def _weights(graph: bytes, base: EncoderSource, path: str) -> dict[str, Float32]:
+    import onnx
+
+    initializers = onnx.load_from_string(graph).graph.initializer
+    held = {t.name: onnx.numpy_helper.to_array(t) for t in initializers}
+
+    def tensor(key: str) -> Float32:
+        if key not in held:
+            raise ModelFormatError(f"there is no tensor {key!r}", path=path)
+        scale = held.get(f"{key}_scale", np.float32(1))
+        value: Float32 = held[key].astype(np.float32) * scale
+        return value
+
+    weights = {k: v.astype(np.float32, copy=False) for k, v in base.weights.items()}
+    weights[_EMBEDDINGS] = tensor("embeddings.words")
+    # The graph adds the row of token type 0 to every position.
+    weights[_POSITIONS] = tensor("embeddings.positions") - base.tensor(_TYPES)[:1]
+    norms = {"embeddings.LayerNorm": "embeddings.norm"}
+    for index in range(base.layers):
+        layer, node = f"encoder.layer.{index}", f"layer{index}"
+        for theirs, ours in _MATRICES.items():
+            weights[f"{layer}.{theirs}.weight"] = tensor(f"{node}.{ours}.weight").T
+            weights[f"{layer}.{theirs}.bias"] = tensor(f"{node}.{ours}.bias")
+        norms[f"{layer}.attention.output.LayerNorm"] = f"{node}.attention_norm"
+        last = index == base.layers - 1
+        norms[f"{layer}.output.LayerNorm"] = "token_embeddings" if last else f"{node}.hidden"
+    for theirs, ours in norms.items():
+        weights[f"{theirs}.weight"] = tensor(f"{ours}.gamma")
+        weights[f"{theirs}.bias"] = tensor(f"{ours}.beta")
+    return weights
+
+
+def _heads(data: FeatureData) -> LinearHeads:
+    """The linear heads out of the features: binary, families, subfamilies (see feature_parts)."""
+    weight, bias = data.linear_weight / np.float32(SCALE), data.linear_bias
+    kinds = [name.partition(":") for name in data.linear_names]
+    family = [i for i, kind in enumerate(kinds) if kind[0] == "family"]
+    subfamily = [i for i, kind in enumerate(kinds) if kind[0] == "subfamily"]
+    pairs = [kinds[i][2].partition("/") for i in subfamily]
+    return LinearHeads(
+        scale=SCALE,
+        binary_weight=weight[0],
+        binary_bias=float(bias[0]),
+        family_weight=weight[family],
+        family_bias=bias[family],
+        subfamily_weight=weight[subfamily],
+        subfamily_bias=bias[subfamily],
+        families=tuple(kinds[i][2] for i in family),
+        subfamilies=tuple((pair[0], pair[2]) for pair in pairs),
+        evidence_weight=data.passage_weight,
+        evidence_bias=float(data.passage_bias),
+    )
