@@ -64,8 +64,8 @@ def restore_encoder(model: Path | str, output: Path | str, holdout: Holdout) -> 
     """Writes the encoder and the linear heads of a model with features as fine-tuning writes them.
 
     ``holdout`` is recorded as what that encoder has not seen: the model does not say. Raises
-    what loading a model raises, ModelFormatError for a model without linear heads or whose encoder is
-    not its base's shape, and ModelNotFoundError where that base is not installed.
+    what loading a model raises, ModelFormatError for a model without linear heads or whose encoder
+    has not its base's shape, and ModelNotFoundError where that base is not installed.
     """
     with open_files(Path(model)) as files:
         manifest = parse_manifest(read_manifest(files), files.path)
