@@ -24,6 +24,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from raxe_fast.training.corpus import Record
+from raxe_fast.training.own_data import SOURCE_PREFIX
+
 if TYPE_CHECKING:
     from sklearn.ensemble import RandomForestClassifier
 
@@ -35,6 +38,7 @@ __all__ = [
     "fit_binary",
     "fit_forest",
     "fit_heads",
+    "label_weights",
     "worst_windows",
 ]
 
@@ -52,7 +56,8 @@ class HeadSettings:
     max_leaf_nodes: int = 256
     max_features: float | str = "sqrt"
     min_samples_leaf: int = 1
-    class_weight: Literal["balanced", "balanced_subsample"] | None = None
+    # "sqrt": a class counts by the root of its size, between its size and all alike.
+    class_weight: Literal["balanced", "balanced_subsample", "sqrt"] | None = None
     criterion: Literal["gini", "entropy", "log_loss"] = "gini"
     max_samples: float | None = None
 
@@ -62,12 +67,10 @@ class HeadsConfig:
     """All that decides the forests, apart from the data."""
 
     binary: HeadSettings = field(default_factory=lambda: HeadSettings(criterion="entropy"))
-    # Rare families and subfamilies would vanish without class weights (macro-F1 on dev:
-    # family 0.58 -> 0.71, subfamily 0.39 -> 0.54).
-    family: HeadSettings = field(default_factory=lambda: HeadSettings(class_weight="balanced"))
-    subfamily: HeadSettings = field(
-        default_factory=lambda: HeadSettings(class_weight="balanced", max_leaf_nodes=256)
-    )
+    # Rare families and subfamilies would vanish without class weights; with equal ones they take
+    # over (dev: subfamily macro-F1 0.660 without, 0.669 balanced, 0.685 by the root).
+    family: HeadSettings = field(default_factory=lambda: HeadSettings(class_weight="sqrt"))
+    subfamily: HeadSettings = field(default_factory=lambda: HeadSettings(class_weight="sqrt"))
     labelling: Labelling = "share"
     # Whether the forests of a model with features see the embedding, too: 384 columns of little
     # each, among which a tree seldom draws the few that matter (dev: recall at 1 % FPR 0.933
@@ -99,6 +102,10 @@ class Heads:
     oob_rows: Ints
     oob: Floats
 
+    @property
+    def labels(self) -> tuple[RandomForestClassifier, RandomForestClassifier]:
+        return self.family, self.subfamily
+
 
 def fit_forest(
     vectors: Vectors,
@@ -122,12 +129,17 @@ def fit_forest(
     if not np.array_equal(present, np.arange(classes)):
         missing = sorted(set(range(classes)) - set(present.tolist()))
         raise ValueError(f"no training windows for class numbers {missing}")
+    class_weight = settings.class_weight
+    if class_weight == "sqrt":
+        weights = np.ones(len(labels)) if weights is None else weights
+        size = np.bincount(labels, weights=weights, minlength=classes)
+        weights, class_weight = weights * np.sqrt(size.mean() / size)[labels], None
     forest = RandomForestClassifier(
         n_estimators=settings.trees,
         max_leaf_nodes=settings.max_leaf_nodes,
         max_features=settings.max_features,
         min_samples_leaf=settings.min_samples_leaf,
-        class_weight=settings.class_weight,
+        class_weight=class_weight,
         criterion=settings.criterion,
         max_samples=settings.max_samples,
         random_state=seed,
@@ -197,6 +209,7 @@ def fit_heads(
     config: HeadsConfig,
     unseen: NDArray[np.bool_] | None = None,
     details: Vectors | None = None,
+    label_weight: Floats | None = None,
     hide: int = 0,
     jobs: int = 2,
 ) -> Heads:
@@ -209,6 +222,7 @@ def fit_heads(
     take no part. unseen: (texts,) texts that a fine-tuned encoder has not seen; the binary head
     learns from them alone, or it would trust a separation that new texts do not show. Family and
     subfamily learn from all attacks: they only rank, and the held-out ones lack rare classes.
+    label_weight: (texts,) how much a text counts for these two, all alike unless given.
     """
     if hide:
         vectors = _hidden(vectors, hide)
@@ -229,11 +243,13 @@ def fit_heads(
         rows = np.concatenate([inside[rows], rest])
     attacks = owner[rows]
     worst = (vectors if details is None else details)[rows]
+    counts = None if label_weight is None else label_weight[attacks]
     family = fit_forest(
         worst,
         text_family[attacks],
         config.family,
         classes=families,
+        weights=counts,
         seed=config.seed + 1,
         jobs=jobs,
     )
@@ -242,10 +258,19 @@ def fit_heads(
         text_subfamily[attacks],
         config.subfamily,
         classes=subfamilies,
+        weights=counts,
         seed=config.seed + 2,
         jobs=jobs,
     )
     return Heads(binary, family, subfamily, rows, fitted_on, _out_of_bag(binary))
+
+
+def label_weights(records: Sequence[Record], unseen: NDArray[np.bool_]) -> Floats:
+    """(texts,) how much a text counts for family and subfamily: texts the encoder has not seen are
+    what the heads will meet, and our own draw the line between neighbouring classes elsewhere than
+    the corpus does (dev: family and subfamily macro-F1 0.790 and 0.685 when all count alike)."""
+    own = np.array([record.source.startswith(SOURCE_PREFIX) for record in records])
+    return np.where(own, 0.3, 1.0) * np.where(unseen, 3.0, 1.0)
 
 
 def _hidden(rows: Vectors, columns: int) -> Vectors:

@@ -71,11 +71,13 @@ class Labels:
         return cls(sorted({family for family, _ in pairs}), pairs)
 
     def numbers(self, records: Sequence[Record]) -> tuple[Ints, Ints]:
-        """Class numbers per record, -1 for harmless texts."""
+        """Class numbers per record, -1 for harmless texts and for names that are no classes."""
         family = {name: i for i, name in enumerate(self.families)}
         pair = {name: i for i, name in enumerate(self.subfamilies)}
         found = [
-            (family[r.family], pair[r.family, r.subfamily]) if r.label == 1 else (-1, -1)
+            (family.get(r.family, -1), pair.get((r.family, r.subfamily), -1))
+            if r.label == 1
+            else (-1, -1)
             for r in records
         ]
         numbers = np.array(found, dtype=np.int64).reshape(-1, 2)
