@@ -6,6 +6,7 @@
 #include <map>
 #include <stdexcept>
 
+#include "raxe_fast/model_memory.hpp"
 #include "wordpiece_tables.hpp"
 #include "wordpiece_trie.hpp"
 
@@ -68,8 +69,8 @@ struct WordPiece::Data {
   std::size_t max_word = 0;
   std::size_t chunk = 0;  // 0: none
   std::array<Ascii, kAscii> ascii{};
-  std::vector<std::uint16_t> symbol_index;  // by block of code points; past its end: no symbol
-  std::vector<Symbol> symbol_blocks;
+  ModelVector<std::uint16_t> symbol_index;  // by block of code points; past its end: no symbol
+  ModelVector<Symbol> symbol_blocks;
   std::size_t symbol_count = 1;  // kNoSymbol included
   Trie start, rest;  // tokens that begin a word, and tokens that continue it
 
@@ -96,21 +97,24 @@ void WordPiece::Data::number_symbols(const std::vector<std::u32string>& vocabula
     throw std::invalid_argument("vocabulary: too many different characters");
   }
   symbol_count = order.size() + 1;
-  symbol_blocks.assign(kBlock, kNoSymbol);
+  std::vector<Symbol> blocks(kBlock, kNoSymbol);
+  std::vector<std::uint16_t> index;
   if (!counts.empty()) {
     const char32_t top = counts.rbegin()->first;
     if (top > 0x10FFFF) throw std::invalid_argument("vocabulary: not a code point");
-    symbol_index.assign(top / kBlock + 1, 0);
+    index.assign(top / kBlock + 1, 0);
   }
   for (std::size_t i = 0; i < order.size(); ++i) {
     const char32_t c = order[i].first;
-    std::uint16_t& block = symbol_index[c / kBlock];
+    std::uint16_t& block = index[c / kBlock];
     if (block == 0) {
-      block = static_cast<std::uint16_t>(symbol_blocks.size() / kBlock);
-      symbol_blocks.resize(symbol_blocks.size() + kBlock, kNoSymbol);
+      block = static_cast<std::uint16_t>(blocks.size() / kBlock);
+      blocks.resize(blocks.size() + kBlock, kNoSymbol);
     }
-    symbol_blocks[block * kBlock + c % kBlock] = static_cast<Symbol>(i + 1);
+    blocks[block * kBlock + c % kBlock] = static_cast<Symbol>(i + 1);
   }
+  symbol_index = settle(index);
+  symbol_blocks = settle(blocks);
 }
 
 void WordPiece::Data::build_tries(const std::vector<std::u32string>& vocabulary) {

@@ -16,8 +16,7 @@ struct Range {
 
 Trie::Trie(std::vector<Key> keys, std::size_t symbols) {
   std::sort(keys.begin(), keys.end());
-  std::vector<std::uint64_t>& cells = cells_;
-  cells.assign(1 + symbols, kFree);
+  std::vector<std::uint64_t> cells(1 + symbols, kFree);
   std::vector<bool> used(cells.size(), false);
   used[kRoot] = true;
   std::size_t lowest_free = 1;
@@ -69,7 +68,7 @@ Trie::Trie(std::vector<Key> keys, std::size_t symbols) {
     top = std::max(top, static_cast<std::size_t>(cell >> kBaseShift));
   }
   cells.resize(top + symbols, kFree);
-  cells.shrink_to_fit();
+  cells_ = settle(cells);
 }
 
 }  // namespace raxe_fast::wordpiece

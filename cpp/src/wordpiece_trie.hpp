@@ -7,6 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include "raxe_fast/model_memory.hpp"
+
 namespace raxe_fast::wordpiece {
 
 using Symbol = std::uint16_t;
@@ -41,7 +43,7 @@ class Trie {
   static constexpr std::uint64_t kIndexMask = 0xFFFFFF;
   static constexpr std::uint64_t kFree = kIndexMask << kValueBits | kNoValue;
 
-  std::vector<std::uint64_t> cells_;
+  ModelVector<std::uint64_t> cells_;
 };
 
 }  // namespace raxe_fast::wordpiece
