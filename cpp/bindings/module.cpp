@@ -675,6 +675,41 @@ void bind_features(nb::module_& m) {
                    "Length of the row that the family and subfamily forests see.");
 }
 
+void bind_tokens(nb::module_& m) {
+  nb::class_<PyTokens>(m, "Tokens", "The tokens of one text, without special ones. Immutable.")
+      .def("__len__", [](const PyTokens& t) { return t.tokens.size(); })
+      .def_prop_ro("ids", &token_ids, nb::rv_policy::move, "int64 (n,), a new array.")
+      .def_prop_ro("offsets", &token_offsets, nb::rv_policy::move,
+                   "uint32 (n, 2), a new array: code points [begin, end) of the text.")
+      .def("token_to_chars",
+           [](const PyTokens& t, std::size_t index) {
+             const rf::Token& token = t.at(index);
+             return std::make_pair(token.begin, token.end);
+           },
+           "index"_a, "Code points [begin, end) of one token. Raises IndexError past the last.")
+      .def("row", &token_row, "start"_a, "stop"_a, "first"_a, "last"_a,
+           "int64 (1, stop - start + 2): the ids of tokens [start, stop) between first and last.\n\n"
+           "Raises IndexError where there are no such tokens.");
+  nb::class_<PyWordPiece>(m, "WordPiece",
+                          "BERT's uncased normaliser, word splitter and WordPiece in one pass, as in "
+                          "the\ntokenizers library. Immutable and thread-safe.")
+      .def("__init__", init(&make_wordpiece), "vocabulary"_a, "unknown"_a, "max_word"_a = 100,
+           "chunk"_a = 0,
+           "vocabulary: list of str, the token of each id; those that begin with ## continue a word.\n"
+           "unknown: id of the token for words that it cannot spell or that have more than max_word\n"
+           "characters. chunk: cut words into pieces of that many characters first; 0: do not.\n\n"
+           "Raises TypeError for tokens that are not str, ValueError for no token, 65,536 of them or\n"
+           "more, one that appears twice, unknown outside of them, or max_word above 1,000.",
+           nb::sig("def __init__(self, vocabulary: list[str], unknown: int, max_word: int = 100, "
+                   "chunk: int = 0) -> None"))
+      .def("encode", &tokenise, "text"_a,
+           "The tokens of a text, with the GIL released. Special tokens in it are plain text, lone\n"
+           "surrogates are left out. Time is linear in the length, whatever the text.")
+      .def_prop_ro("vocabulary_size", [](const PyWordPiece& w) { return w.part->vocabulary_size(); })
+      .def_prop_ro("nbytes", [](const PyWordPiece& w) { return w.part->bytes(); },
+                   "Size of the trie and tables.");
+}
+
 void bind_scoring(nb::module_& m) {
   using rf::TextScore;
   nb::class_<TextScore>(m, "TextScore", "What Scorer.score says of one text. Read-only.")
@@ -743,41 +778,6 @@ void bind_scoring(nb::module_& m) {
                    [](const PyScorer& s) { return s.part->parts().detail_threshold; });
 }
 
-void bind_tokens(nb::module_& m) {
-  nb::class_<PyTokens>(m, "Tokens", "The tokens of one text, without special ones. Immutable.")
-      .def("__len__", [](const PyTokens& t) { return t.tokens.size(); })
-      .def_prop_ro("ids", &token_ids, nb::rv_policy::move, "int64 (n,), a new array.")
-      .def_prop_ro("offsets", &token_offsets, nb::rv_policy::move,
-                   "uint32 (n, 2), a new array: code points [begin, end) of the text.")
-      .def("token_to_chars",
-           [](const PyTokens& t, std::size_t index) {
-             const rf::Token& token = t.at(index);
-             return std::make_pair(token.begin, token.end);
-           },
-           "index"_a, "Code points [begin, end) of one token. Raises IndexError past the last.")
-      .def("row", &token_row, "start"_a, "stop"_a, "first"_a, "last"_a,
-           "int64 (1, stop - start + 2): the ids of tokens [start, stop) between first and last.\n\n"
-           "Raises IndexError where there are no such tokens.");
-  nb::class_<PyWordPiece>(m, "WordPiece",
-                          "BERT's uncased normaliser, word splitter and WordPiece in one pass, as in "
-                          "the\ntokenizers library. Immutable and thread-safe.")
-      .def("__init__", init(&make_wordpiece), "vocabulary"_a, "unknown"_a, "max_word"_a = 100,
-           "chunk"_a = 0,
-           "vocabulary: list of str, the token of each id; those that begin with ## continue a word.\n"
-           "unknown: id of the token for words that it cannot spell or that have more than max_word\n"
-           "characters. chunk: cut words into pieces of that many characters first; 0: do not.\n\n"
-           "Raises TypeError for tokens that are not str, ValueError for no token, 65,536 of them or\n"
-           "more, one that appears twice, unknown outside of them, or max_word above 1,000.",
-           nb::sig("def __init__(self, vocabulary: list[str], unknown: int, max_word: int = 100, "
-                   "chunk: int = 0) -> None"))
-      .def("encode", &tokenise, "text"_a,
-           "The tokens of a text, with the GIL released. Special tokens in it are plain text, lone\n"
-           "surrogates are left out. Time is linear in the length, whatever the text.")
-      .def_prop_ro("vocabulary_size", [](const PyWordPiece& w) { return w.part->vocabulary_size(); })
-      .def_prop_ro("nbytes", [](const PyWordPiece& w) { return w.part->bytes(); },
-                   "Size of the trie and tables.");
-}
-
 }  // namespace
 
 NB_MODULE(_core, m) {
@@ -801,8 +801,8 @@ NB_MODULE(_core, m) {
         "SHA-256 of every Treelite file compiled into this build.");
   m.def("build_info", &build_info, "How this module was built; JSON-safe.",
         nb::sig("def build_info() -> dict[str, typing.Any]"));
+  bind_tokens(m);
   bind_parts(m);
   bind_features(m);
-  bind_tokens(m);
   bind_scoring(m);
 }

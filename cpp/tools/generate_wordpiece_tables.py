@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Generate cpp/src/wordpiece_tables.cpp: BERT's normaliser as the `tokenizers` library has it.
 
-The library mixes Unicode versions (in 0.23.3 categories of 8.0, decompositions and combining classes
-of 9.0, lower case of 17.0), so no Unicode Character Database gives its answers. It is asked itself, about every code
-point, with one step of the normaliser at a time; the composed answer is then checked against the
-whole normaliser. What follows from a new release of the library shows in tests/test_wordpiece.py.
+The library mixes Unicode versions (in 0.23.3 categories of 8.0, decompositions and combining
+classes of 9.0, lower case of 17.0), so no Unicode Character Database gives its answers. It is asked
+itself, about every code point, with one step of the normaliser at a time; the composed answer is
+then checked against the whole normaliser. What follows from a new release of the library shows in
+tests/test_wordpiece.py.
 
     python cpp/tools/generate_wordpiece_tables.py [--check]
 """

@@ -24,11 +24,11 @@ from raxe_fast.policy import Policy
 from raxe_fast.reader import Reader
 from raxe_fast.result import ScanResult
 from raxe_fast.selftest import check_encoder, open_encoder, open_windower
+from raxe_fast.tokeniser import TokeniserKind
 from raxe_fast.verdict import Plan, Reading, VerdictMaker
 
 if TYPE_CHECKING:
     from raxe_fast import _core
-    from raxe_fast.tokeniser import TokeniserKind
 
 __all__ = ["Scanner"]
 
