@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <limits>
-#include <map>
 #include <stdexcept>
 
 #include "raxe_fast/model_memory.hpp"
@@ -86,11 +85,19 @@ struct WordPiece::Data {
 
 // Frequent characters get small numbers, so that the children of a node lie close together.
 void WordPiece::Data::number_symbols(const std::vector<std::u32string>& vocabulary) {
-  std::map<char32_t, std::size_t> counts;
+  char32_t top = 0;
+  for (const std::u32string& token : vocabulary) {
+    for (const char32_t c : token) top = std::max(top, c);
+  }
+  if (top > 0x10FFFF) throw std::invalid_argument("vocabulary: not a code point");
+  std::vector<std::uint32_t> counts(top + 1);
   for (const std::u32string& token : vocabulary) {
     for (const char32_t c : token) ++counts[c];
   }
-  std::vector<std::pair<char32_t, std::size_t>> order(counts.begin(), counts.end());
+  std::vector<std::pair<char32_t, std::uint32_t>> order;
+  for (char32_t c = 0; c <= top; ++c) {
+    if (counts[c] != 0) order.emplace_back(c, counts[c]);
+  }
   std::stable_sort(order.begin(), order.end(),
                    [](const auto& a, const auto& b) { return a.second > b.second; });
   if (order.size() >= std::numeric_limits<Symbol>::max()) {
@@ -98,12 +105,7 @@ void WordPiece::Data::number_symbols(const std::vector<std::u32string>& vocabula
   }
   symbol_count = order.size() + 1;
   std::vector<Symbol> blocks(kBlock, kNoSymbol);
-  std::vector<std::uint16_t> index;
-  if (!counts.empty()) {
-    const char32_t top = counts.rbegin()->first;
-    if (top > 0x10FFFF) throw std::invalid_argument("vocabulary: not a code point");
-    index.assign(top / kBlock + 1, 0);
-  }
+  std::vector<std::uint16_t> index(top / kBlock + 1, 0);
   for (std::size_t i = 0; i < order.size(); ++i) {
     const char32_t c = order[i].first;
     std::uint16_t& block = index[c / kBlock];
@@ -122,20 +124,12 @@ void WordPiece::Data::build_tries(const std::vector<std::u32string>& vocabulary)
   for (std::size_t id = 0; id < vocabulary.size(); ++id) {
     const std::u32string& token = vocabulary[id];
     const bool continues = token.size() > 2 && token[0] == U'#' && token[1] == U'#';
-    std::vector<Symbol> symbols;
+    std::u16string symbols;
     for (std::size_t i = continues ? 2 : 0; i < token.size(); ++i) {
       symbols.push_back(symbol_of(token[i]));
     }
     if (symbols.empty()) continue;
     (continues ? rests : starts).emplace_back(std::move(symbols), static_cast<std::uint16_t>(id));
-  }
-  for (std::vector<Trie::Key>* keys : {&starts, &rests}) {
-    std::sort(keys->begin(), keys->end());
-    for (std::size_t i = 1; i < keys->size(); ++i) {
-      if ((*keys)[i].first == (*keys)[i - 1].first) {
-        throw std::invalid_argument("vocabulary: a token appears twice");
-      }
-    }
   }
   start = Trie(std::move(starts), symbol_count);
   rest = Trie(std::move(rests), symbol_count);

@@ -16,6 +16,9 @@ struct Range {
 
 Trie::Trie(std::vector<Key> keys, std::size_t symbols) {
   std::sort(keys.begin(), keys.end());
+  for (std::size_t i = 1; i < keys.size(); ++i) {
+    if (keys[i].first == keys[i - 1].first) throw std::invalid_argument("a key appears twice");
+  }
   std::vector<std::uint64_t> cells(1 + symbols, kFree);
   std::vector<bool> used(cells.size(), false);
   used[kRoot] = true;
@@ -30,7 +33,7 @@ Trie::Trie(std::vector<Key> keys, std::size_t symbols) {
     labels.clear();
     starts.clear();
     for (std::size_t k = range.first; k < range.last; ++k) {
-      const std::vector<Symbol>& key = keys[k].first;
+      const std::u16string& key = keys[k].first;
       if (key.size() == range.depth) {  // sorted: only the first can end here
         cells[range.node] = (cells[range.node] & ~std::uint64_t{kNoValue}) | keys[k].second;
         continue;

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -11,19 +12,21 @@
 
 namespace raxe_fast::wordpiece {
 
-using Symbol = std::uint16_t;
+using Symbol = char16_t;
 inline constexpr Symbol kNoSymbol = 0;  // a character that no token has
 
 class Trie {
  public:
   using Node = std::uint32_t;
-  using Key = std::pair<std::vector<Symbol>, std::uint16_t>;  // symbols, none of them 0; value
+  // Symbols, none of them 0, and value. A short string lies in place.
+  using Key = std::pair<std::u16string, std::uint16_t>;
   static constexpr std::uint16_t kNoValue = 0xFFFF;
   static constexpr Node kRoot = 0;
 
   Trie() = default;
-  // Keys are distinct and not empty, values below kNoValue, symbols below `symbols`. Throws
-  // std::length_error where the trie needs 2^24 cells or more.
+  // Keys are not empty, values below kNoValue, symbols below `symbols`. Throws
+  // std::invalid_argument for a key that appears twice, std::length_error where the trie needs 2^24
+  // cells or more.
   Trie(std::vector<Key> keys, std::size_t symbols);
 
   // The child of `node`, or kRoot where there is none (nothing leads to the root). `symbol` must be

@@ -126,14 +126,14 @@ TEST_CASE("a trie agrees with a map") {
   using wordpiece::Trie;
   std::mt19937 random(7);
   for (const Symbol symbols : {Symbol{2}, Symbol{5}, Symbol{400}}) {
-    std::map<std::vector<Symbol>, std::uint16_t> expected;
+    std::map<std::u16string, std::uint16_t> expected;
     for (std::uint16_t value = 0; value < 500; ++value) {
-      std::vector<Symbol> key(1 + random() % 6);
+      std::u16string key(1 + random() % 6, u'\0');
       for (Symbol& s : key) s = static_cast<Symbol>(1 + random() % (symbols - 1U));
       expected.emplace(std::move(key), value);
     }
     const Trie trie({expected.begin(), expected.end()}, symbols);
-    const auto get = [&trie](const std::vector<Symbol>& key) {
+    const auto get = [&trie](const std::u16string& key) {
       Trie::Node node = Trie::kRoot;
       for (const Symbol s : key) {
         node = trie.step(node, s);
@@ -143,7 +143,7 @@ TEST_CASE("a trie agrees with a map") {
     };
     for (const auto& [key, value] : expected) CHECK(get(key) == value);
     for (int i = 0; i < 5000; ++i) {
-      std::vector<Symbol> key(1 + random() % 7);
+      std::u16string key(1 + random() % 7, u'\0');
       for (Symbol& s : key) s = static_cast<Symbol>(random() % symbols);
       const auto it = expected.find(key);
       CHECK(get(key) == (it == expected.end() ? Trie::kNoValue : it->second));
