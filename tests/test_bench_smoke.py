@@ -102,6 +102,22 @@ def test_latency_record(any_model: Path, mix: Path, tmp_path: Path) -> None:
     assert targets["latency_p95"]["met"] is (p95 < 3.0)
 
 
+def test_tokeniser_record(tiny_model: Path, mix: Path, tmp_path: Path) -> None:
+    output = tmp_path / "tokeniser.json"
+    run(
+        "tokeniser.py", "--output", output, "--model", tiny_model, "--mix", mix,
+        "--iterations", "5", "--block", "2", "--buckets", "16", "24", "--cold-iterations", "2",
+    )  # fmt: skip
+    record = json.loads(output.read_text())
+    assert set(record["buckets"]) == {"16", "24"}
+    assert record["equal"]["texts"] == len(TEXTS) + 40 and record["equal"]["tokens"] > 0
+    assert record["mix"]["all"]["tokens"]["texts"] == len(TEXTS)
+    for row in (*record["buckets"].values(), record["after_64_mb"], *record["mix"].values()):
+        assert len(row["calls"]) == len(row["us_per_token"]) == 4
+        assert row["tokenizers_over"]["native"]["p50"] > 0
+    assert record["meets_target"]["met"] in (True, False)
+
+
 def test_an_absent_corpus_is_named_as_the_reason(tiny_model: Path, tmp_path: Path) -> None:
     output = tmp_path / "bench.json"
     run(

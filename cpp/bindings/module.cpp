@@ -31,6 +31,7 @@
 #include "raxe_fast/normalize.hpp"
 #include "raxe_fast/pooling.hpp"
 #include "raxe_fast/score.hpp"
+#include "raxe_fast/wordpiece.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -314,6 +315,60 @@ std::vector<Match> match(const PyTriggers& self, nb::str text) {
 double rule_score(const PyTriggers& self, nb::str text) {
   const auto matches = match_released(self, text);
   return self.part->rule_score(matches.data(), matches.size(), thread_scratch());
+}
+
+// ---- tokens ----------------------------------------------------------------------------------
+
+using PyWordPiece = Held<rf::WordPiece>;
+
+struct PyTokens {
+  std::vector<rf::Token> tokens;
+
+  [[nodiscard]] const rf::Token& at(std::size_t index) const {
+    if (index >= tokens.size()) throw nb::index_error("no such token");
+    return tokens[index];
+  }
+};
+
+PyWordPiece make_wordpiece(nb::list vocabulary, std::size_t unknown, std::size_t max_word,
+                           std::size_t chunk) {
+  return {std::make_shared<rf::WordPiece>(patterns(vocabulary), unknown, max_word, chunk)};
+}
+
+PyTokens tokenise(const PyWordPiece& self, nb::str text) {
+  const rf::TextView view = view_of(text);
+  nb::gil_scoped_release release;
+  return {self.part->encode(view)};
+}
+
+// Token ids [start, stop) between `first` and `last`.
+Out<std::int64_t, 2> token_row(const PyTokens& self, std::size_t start, std::size_t stop,
+                               std::int64_t first, std::int64_t last) {
+  if (start > stop || stop > self.tokens.size()) throw nb::index_error("no such tokens");
+  const std::size_t n = stop - start + 2;
+  std::vector<std::int64_t> row(n);
+  row.front() = first;
+  for (std::size_t i = start; i < stop; ++i) row[i - start + 1] = self.tokens[i].id;
+  row.back() = last;
+  return to_numpy<std::int64_t, 2>(std::move(row), {1, n});
+}
+
+Out<std::int64_t, 1> token_ids(const PyTokens& self) {
+  std::vector<std::int64_t> ids;
+  ids.reserve(self.tokens.size());
+  for (const rf::Token& token : self.tokens) ids.push_back(token.id);
+  const std::size_t n = ids.size();
+  return to_numpy<std::int64_t, 1>(std::move(ids), {n});
+}
+
+Out<std::uint32_t, 2> token_offsets(const PyTokens& self) {
+  std::vector<std::uint32_t> offsets;
+  offsets.reserve(2 * self.tokens.size());
+  for (const rf::Token& token : self.tokens) {
+    offsets.push_back(token.begin);
+    offsets.push_back(token.end);
+  }
+  return to_numpy<std::uint32_t, 2>(std::move(offsets), {self.tokens.size(), 2});
 }
 
 // ---- features --------------------------------------------------------------------------------
@@ -620,6 +675,41 @@ void bind_features(nb::module_& m) {
                    "Length of the row that the family and subfamily forests see.");
 }
 
+void bind_tokens(nb::module_& m) {
+  nb::class_<PyTokens>(m, "Tokens", "The tokens of one text, without special ones. Immutable.")
+      .def("__len__", [](const PyTokens& t) { return t.tokens.size(); })
+      .def_prop_ro("ids", &token_ids, nb::rv_policy::move, "int64 (n,), a new array.")
+      .def_prop_ro("offsets", &token_offsets, nb::rv_policy::move,
+                   "uint32 (n, 2), a new array: code points [begin, end) of the text.")
+      .def("token_to_chars",
+           [](const PyTokens& t, std::size_t index) {
+             const rf::Token& token = t.at(index);
+             return std::make_pair(token.begin, token.end);
+           },
+           "index"_a, "Code points [begin, end) of one token. Raises IndexError past the last.")
+      .def("row", &token_row, "start"_a, "stop"_a, "first"_a, "last"_a,
+           "int64 (1, stop - start + 2): the ids of tokens [start, stop) between first and last.\n\n"
+           "Raises IndexError where there are no such tokens.");
+  nb::class_<PyWordPiece>(m, "WordPiece",
+                          "BERT's uncased normaliser, word splitter and WordPiece in one pass, as in "
+                          "the\ntokenizers library. Immutable and thread-safe.")
+      .def("__init__", init(&make_wordpiece), "vocabulary"_a, "unknown"_a, "max_word"_a = 100,
+           "chunk"_a = 0,
+           "vocabulary: list of str, the token of each id; those that begin with ## continue a word.\n"
+           "unknown: id of the token for words that it cannot spell or that have more than max_word\n"
+           "characters. chunk: cut words into pieces of that many characters first; 0: do not.\n\n"
+           "Raises TypeError for tokens that are not str, ValueError for no token, 65,536 of them or\n"
+           "more, one that appears twice, unknown outside of them, or max_word above 1,000.",
+           nb::sig("def __init__(self, vocabulary: list[str], unknown: int, max_word: int = 100, "
+                   "chunk: int = 0) -> None"))
+      .def("encode", &tokenise, "text"_a,
+           "The tokens of a text, with the GIL released. Special tokens in it are plain text, lone\n"
+           "surrogates are left out. Time is linear in the length, whatever the text.")
+      .def_prop_ro("vocabulary_size", [](const PyWordPiece& w) { return w.part->vocabulary_size(); })
+      .def_prop_ro("nbytes", [](const PyWordPiece& w) { return w.part->bytes(); },
+                   "Size of the trie and tables.");
+}
+
 void bind_scoring(nb::module_& m) {
   using rf::TextScore;
   nb::class_<TextScore>(m, "TextScore", "What Scorer.score says of one text. Read-only.")
@@ -711,6 +801,7 @@ NB_MODULE(_core, m) {
         "SHA-256 of every Treelite file compiled into this build.");
   m.def("build_info", &build_info, "How this module was built; JSON-safe.",
         nb::sig("def build_info() -> dict[str, typing.Any]"));
+  bind_tokens(m);
   bind_parts(m);
   bind_features(m);
   bind_scoring(m);

@@ -43,6 +43,60 @@ def compiled_heads() -> list[str]:
 def build_info() -> dict[str, Any]:
     """How this module was built; JSON-safe."""
 
+class Tokens:
+    """The tokens of one text, without special ones. Immutable."""
+
+    def __len__(self) -> int: ...
+
+    @property
+    def ids(self) -> Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C')]:
+        """int64 (n,), a new array."""
+
+    @property
+    def offsets(self) -> Annotated[NDArray[numpy.uint32], dict(shape=(None, None), order='C')]:
+        """uint32 (n, 2), a new array: code points [begin, end) of the text."""
+
+    def token_to_chars(self, index: int) -> tuple[int, int]:
+        """
+        Code points [begin, end) of one token. Raises IndexError past the last.
+        """
+
+    def row(self, start: int, stop: int, first: int, last: int) -> Annotated[NDArray[numpy.int64], dict(shape=(None, None), order='C')]:
+        """
+        int64 (1, stop - start + 2): the ids of tokens [start, stop) between first and last.
+
+        Raises IndexError where there are no such tokens.
+        """
+
+class WordPiece:
+    """
+    BERT's uncased normaliser, word splitter and WordPiece in one pass, as in the
+    tokenizers library. Immutable and thread-safe.
+    """
+
+    def __init__(self, vocabulary: list[str], unknown: int, max_word: int = 100, chunk: int = 0) -> None:
+        """
+        vocabulary: list of str, the token of each id; those that begin with ## continue a word.
+        unknown: id of the token for words that it cannot spell or that have more than max_word
+        characters. chunk: cut words into pieces of that many characters first; 0: do not.
+
+        Raises TypeError for tokens that are not str, ValueError for no token, 65,536 of them or
+        more, one that appears twice, unknown outside of them, or max_word above 1,000.
+        """
+
+    def encode(self, text: str) -> Tokens:
+        """
+        The tokens of a text, with the GIL released. Special tokens in it are plain text, lone
+        surrogates are left out. Time is linear in the length, whatever the text.
+        """
+
+    @property
+    def vocabulary_size(self) -> int: ...
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the trie and tables."""
+
 class Forest:
     """A forest of decision trees: the mean of the leaf vectors."""
 

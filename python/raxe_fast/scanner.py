@@ -24,6 +24,7 @@ from raxe_fast.policy import Policy
 from raxe_fast.reader import Reader
 from raxe_fast.result import ScanResult
 from raxe_fast.selftest import check_encoder, open_encoder, open_windower
+from raxe_fast.tokeniser import TokeniserKind
 from raxe_fast.verdict import Plan, Reading, VerdictMaker
 
 if TYPE_CHECKING:
@@ -135,6 +136,12 @@ class Scanner:
         """Lowest block threshold with a false-positive rate of at most ``fpr`` on development
         data; see :meth:`raxe_fast.Model.threshold_for`."""
         return self._model.threshold_for(fpr=fpr)
+
+    @property
+    def tokeniser(self) -> TokeniserKind:
+        """What reads the texts: ``"native"``, the core, where it knows the model's tokenizer.json;
+        else ``"tokenizers"``, the library. The tokens are the same."""
+        return self._windower.kind
 
     # ---- scanning ----------------------------------------------------------------------------
 

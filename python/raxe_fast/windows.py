@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from raxe_fast.errors import ModelFormatError
-
-if TYPE_CHECKING:
-    from tokenizers import Encoding
+from raxe_fast.tokeniser import TokeniserKind, Tokens, open_tokeniser
 
 __all__ = ["Block", "Window", "Windower", "Windows", "bucket_by_length"]
 
-_SURROGATES = re.compile("[\ud800-\udfff]")
 # Keeps a batch's activations below about 30 MB at MiniLM's width.
 _BATCH_TOKENS = 2048
 
@@ -31,9 +26,9 @@ class Window:
     ids: npt.NDArray[np.int64]
     begin: int
     end: int
-    # Where the tokens came from: the encoding, the window's first token in it, and the offset of
-    # the encoded part in the text.
-    source: tuple[Encoding, int, int] | None = None
+    # Where the tokens came from: the tokens of the part, the window's first in them, and the offset
+    # of the part in the text.
+    source: tuple[Tokens, int, int] | None = None
 
     def span(self, first: int, last: int) -> tuple[int, int]:
         """Code points of the original text that tokens [first, last) of ``ids`` cover; [CLS] and
@@ -41,11 +36,9 @@ class Window:
         first, last = max(first - 1, 0), min(last - 1, self.ids.shape[1] - 2)
         if self.source is None or first >= last:
             return self.begin, self.end
-        encoding, start, offset = self.source
-        head = encoding.token_to_chars(start + first)
-        tail = encoding.token_to_chars(start + last - 1)
-        assert head is not None and tail is not None  # every token comes from the text
-        return offset + head[0], offset + tail[1]
+        tokens, start, offset = self.source
+        begin = tokens.token_to_chars(start + first)[0]
+        return offset + begin, offset + tokens.token_to_chars(start + last - 1)[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +71,13 @@ class Windower:
     each sharing ``overlap`` tokens with the next. Immutable and thread-safe.
 
     ``tokenizer`` is the content of a tokenizer.json. ``cls_id`` and ``sep_id`` default to what it
-    puts around a text. Texts are data: a literal "[SEP]" in one is read as five characters and
-    never as the special token. Raises ModelFormatError for a tokenizer that cannot be read,
-    ValueError for limits that leave no room.
+    puts around a text. ``kind`` says what reads texts: ``"native"``, the core, where it knows the
+    file, else ``"tokenizers"``, the library; the tokens are the same. Texts are data: a literal
+    "[SEP]" in one is read as five characters and never as the special token. Raises
+    ModelFormatError for a tokenizer that cannot be read, ValueError for limits that leave no room.
     """
 
-    __slots__ = ("_cls", "_encode", "_overlap", "_room", "_sep")
+    __slots__ = ("_cls", "_encode", "_overlap", "_room", "_sep", "kind")
 
     def __init__(
         self,
@@ -93,26 +87,16 @@ class Windower:
         overlap: int,
         cls_id: int | None = None,
         sep_id: int | None = None,
+        kind: TokeniserKind | None = None,
     ) -> None:
-        from tokenizers import Tokenizer
-
         if max_tokens < 3:
             raise ValueError(f"max_tokens must be at least 3, not {max_tokens}")
         if not 0 <= overlap < max_tokens - 2:
             raise ValueError(
                 f"overlap must be from 0 to {max_tokens - 3} for {max_tokens} tokens, not {overlap}"
             )
-        try:
-            text = tokenizer.decode("utf-8") if isinstance(tokenizer, bytes) else tokenizer
-            engine = Tokenizer.from_str(text)
-        except Exception as error:  # tokenizers raises bare Exception
-            raise ModelFormatError(
-                f"is not a tokenizer: {error}", member="tokenizer.json"
-            ) from error
-        engine.no_truncation()
-        engine.no_padding()
-        engine.encode_special_tokens = True
-        around = engine.encode("").ids
+        engine = open_tokeniser(tokenizer, kind)
+        around = engine.around
         if len(around) != 2 and (cls_id is None or sep_id is None):
             raise ModelFormatError(
                 f"puts {len(around)} special tokens around a text, expected 2",
@@ -123,6 +107,7 @@ class Windower:
         self._room = max_tokens - 2
         self._overlap = overlap
         self._encode = engine.encode
+        self.kind: TokeniserKind = engine.kind
 
     @classmethod
     def from_file(
@@ -133,6 +118,7 @@ class Windower:
         overlap: int,
         cls_id: int | None = None,
         sep_id: int | None = None,
+        kind: TokeniserKind | None = None,
     ) -> Windower:
         """A windower from a tokenizer.json. Raises OSError where it cannot be read."""
         return cls(
@@ -141,6 +127,7 @@ class Windower:
             overlap=overlap,
             cls_id=cls_id,
             sep_id=sep_id,
+            kind=kind,
         )
 
     def __call__(self, text: str) -> list[Window]:
@@ -195,37 +182,21 @@ class Windower:
     def _part(self, text: str, offset: int) -> tuple[list[Window], list[tuple[int, int]], int]:
         """All windows of a text that starts ``offset`` code points into the original, the token
         range of each, and the number of tokens."""
-        encoding = self._tokenise(text)
-        ids = encoding.ids
-        count = len(ids)
+        tokens = self._encode(text)
+        count = len(tokens)
         ranges = [(0, count)]
         if count > self._room:
             # The last window is the first that reaches the end.
             starts = range(0, count - self._overlap, self._room - self._overlap)
             ranges = [(start, min(start + self._room, count)) for start in starts]
-        return [self._window(encoding, ids, *r, offset) for r in ranges], ranges, count
+        return [self._window(tokens, *r, offset) for r in ranges], ranges, count
 
-    def _window(
-        self, encoding: Encoding, ids: list[int], start: int, stop: int, offset: int
-    ) -> Window:
-        row = np.empty((1, stop - start + 2), np.int64)
-        row[0, 0] = self._cls
-        row[0, 1:-1] = ids[start:stop]
-        row[0, -1] = self._sep
+    def _window(self, tokens: Tokens, start: int, stop: int, offset: int) -> Window:
+        row = tokens.row(start, stop, self._cls, self._sep)
         if start == stop:
             return Window(row, offset, offset)
-        first, last = encoding.token_to_chars(start), encoding.token_to_chars(stop - 1)
-        assert first is not None and last is not None  # every token comes from the text
-        return Window(row, offset + first[0], offset + last[1], (encoding, start, offset))
-
-    def _tokenise(self, text: str) -> Encoding:
-        try:
-            return self._encode(text, add_special_tokens=False)
-        except (TypeError, UnicodeEncodeError):
-            if not isinstance(text, str):
-                raise
-            # A lone surrogate is legal in a str but has no UTF-8. One for one, so offsets hold.
-            return self._encode(_SURROGATES.sub("\ufffd", text), add_special_tokens=False)
+        begin, end = tokens.token_to_chars(start)[0], tokens.token_to_chars(stop - 1)[1]
+        return Window(row, offset + begin, offset + end, (tokens, start, offset))
 
 
 def _covered(ranges: Sequence[tuple[int, int]]) -> int:

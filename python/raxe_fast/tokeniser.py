@@ -1,0 +1,258 @@
+"""Text -> token ids and spans: by the core where it knows the tokenizer.json, else by the
+``tokenizers`` library, with the same results."""
+
+from __future__ import annotations
+
+import json
+import re
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from raxe_fast import _core
+from raxe_fast.errors import ModelFormatError
+
+if TYPE_CHECKING:
+    from tokenizers import Encoding
+
+__all__ = [
+    "LibraryTokeniser",
+    "NativeTokeniser",
+    "Tokeniser",
+    "TokeniserKind",
+    "Tokens",
+    "open_tokeniser",
+]
+
+TokeniserKind = Literal["native", "tokenizers"]
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
+_PREFIX = "##"
+_MAX_WORD = 1000  # what the core takes
+
+
+class Tokens(Protocol):
+    """The tokens of one text, without special ones."""
+
+    def __len__(self) -> int: ...
+
+    def token_to_chars(self, index: int) -> tuple[int, int]:
+        """Code points [begin, end) of the text that a token covers."""
+
+    def row(self, start: int, stop: int, first: int, last: int) -> npt.NDArray[np.int64]:
+        """int64 (1, n): the ids of tokens [start, stop) between ``first`` and ``last``."""
+
+
+class Tokeniser(Protocol):
+    """Immutable and thread-safe. ``around``: the ids that the file puts around an empty text."""
+
+    kind: TokeniserKind
+    around: tuple[int, ...]
+
+    def encode(self, text: str) -> Tokens:
+        """Texts are data: a literal "[SEP]" in one is read as five characters, never as the special
+        token. Lone surrogates are read as U+FFFD. Raises TypeError for what is no ``str``."""
+
+
+def open_tokeniser(content: bytes | str, kind: TokeniserKind | None = None) -> Tokeniser:
+    """The tokeniser of a tokenizer.json; its truncation and padding are ignored.
+
+    ``kind`` None takes the core where it gives what the library would. Raises ModelFormatError for
+    content that is no tokenizer, or that the core does not know when it is asked for.
+    """
+    if kind not in (None, "native", "tokenizers"):
+        raise ValueError(f"kind must be 'native' or 'tokenizers', not {kind!r}")
+    if kind != "tokenizers":
+        try:
+            return NativeTokeniser(content)
+        except _Unknown as error:
+            if kind == "native":
+                raise ModelFormatError(
+                    f"the core does not know this tokenizer: {error}", member="tokenizer.json"
+                ) from error
+    return LibraryTokeniser(content)
+
+
+class _Unknown(Exception):
+    """Says what about a tokenizer.json the core does not know."""
+
+
+class NativeTokeniser:
+    """An uncased BERT WordPiece, in the core."""
+
+    kind: TokeniserKind = "native"
+
+    def __init__(self, content: bytes | str) -> None:
+        try:
+            text = content.decode("utf-8") if isinstance(content, bytes) else content
+            raw = json.loads(text)
+            engine, self.around = _native(raw)
+        except _Unknown:
+            raise
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise _Unknown(f"{type(error).__name__}: {error}") from error
+        self.encode = engine.encode
+
+
+class LibraryTokeniser:
+    """Any tokenizer, by the library. Raises ModelFormatError for content that it refuses."""
+
+    kind: TokeniserKind = "tokenizers"
+
+    def __init__(self, content: bytes | str) -> None:
+        from tokenizers import Tokenizer
+
+        try:
+            text = content.decode("utf-8") if isinstance(content, bytes) else content
+            engine = Tokenizer.from_str(text)
+        except Exception as error:  # tokenizers raises bare Exception
+            raise ModelFormatError(
+                f"is not a tokenizer: {error}", member="tokenizer.json"
+            ) from error
+        engine.no_truncation()
+        engine.no_padding()
+        engine.encode_special_tokens = True
+        self.around = tuple(engine.encode("").ids)
+        self._encode = engine.encode
+
+    def encode(self, text: str) -> _LibraryTokens:
+        try:
+            return _LibraryTokens(self._encode(text, add_special_tokens=False))
+        except (TypeError, UnicodeEncodeError):
+            if not isinstance(text, str):
+                raise
+            # A lone surrogate is legal in a str but has no UTF-8. One for one, so offsets hold.
+            safe = _SURROGATES.sub("\ufffd", text)
+            return _LibraryTokens(self._encode(safe, add_special_tokens=False))
+
+
+class _LibraryTokens:
+    __slots__ = ("_encoding", "_ids")
+
+    def __init__(self, encoding: Encoding) -> None:
+        self._encoding = encoding
+        self._ids: list[int] = encoding.ids
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def token_to_chars(self, index: int) -> tuple[int, int]:
+        span: tuple[int, int] | None = self._encoding.token_to_chars(index)
+        assert span is not None  # every token comes from the text
+        return span
+
+    def row(self, start: int, stop: int, first: int, last: int) -> npt.NDArray[np.int64]:
+        row = np.empty((1, stop - start + 2), np.int64)
+        row[0, 0] = first
+        row[0, 1:-1] = self._ids[start:stop]
+        row[0, -1] = last
+        return row
+
+
+# ---- what the core knows -------------------------------------------------------------------------
+
+
+def _native(raw: Any) -> tuple[_core.WordPiece, tuple[int, ...]]:
+    """Everything that has a say in ids and spans must be what the core was made for, down to keys
+    that it has never heard of."""
+    _keys(
+        raw,
+        "the file",
+        {"added_tokens", "model", "normalizer", "post_processor", "pre_tokenizer"},
+        {"version", "truncation", "padding", "decoder"},
+    )
+    model = raw["model"]
+    _keys(
+        model,
+        "model",
+        {"type", "vocab", "unk_token", "continuing_subword_prefix", "max_input_chars_per_word"},
+    )
+    _known(model["type"] == "WordPiece", f"model {model['type']!r}")
+    _known(model["continuing_subword_prefix"] == _PREFIX, "another prefix than ##")
+    max_word = model["max_input_chars_per_word"]
+    _known(type(max_word) is int and 0 <= max_word <= _MAX_WORD, "max_input_chars_per_word")
+    vocabulary: dict[str, int] = model["vocab"]
+    tokens = _by_id(vocabulary)
+    _known(model["unk_token"] in vocabulary, "unk_token is not in vocab")
+    for added in raw["added_tokens"]:
+        # With encode_special_tokens the library takes special tokens in a text for plain text, as
+        # the core does with everything.
+        plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+        token = {"content": added["content"], "id": vocabulary.get(added["content"])}
+        _known(added == {**token, "special": True, **plain}, f"added token {added['content']!r}")
+    normalizer = dict(raw["normalizer"])
+    _known(normalizer.pop("strip_accents") in (None, True), "strip_accents")
+    _known(
+        normalizer
+        == {
+            "type": "BertNormalizer",
+            "clean_text": True,
+            "handle_chinese_chars": True,
+            "lowercase": True,
+        },
+        "another normalizer than that of uncased BERT",
+    )
+    engine = _core.WordPiece(
+        tokens, vocabulary[model["unk_token"]], max_word, _chunk(raw["pre_tokenizer"])
+    )
+    return engine, _around(raw["post_processor"])
+
+
+def _by_id(vocabulary: dict[str, int]) -> list[str]:
+    ids = list(vocabulary.values())
+    _known(set(map(type, ids)) <= {int}, "an id that is no integer")
+    _known(sorted(ids) == list(range(len(ids))), "ids with gaps")
+    tokens = [""] * len(ids)
+    for token, index in vocabulary.items():
+        tokens[index] = token
+    _known(_SURROGATES.search("".join(tokens)) is None, "a token that is no text")
+    return tokens
+
+
+def _chunk(pre_tokenizer: Any) -> int:
+    """Characters of the pieces that words are cut into, 0 for none."""
+    bert = {"type": "BertPreTokenizer"}
+    if pre_tokenizer == bert:
+        return 0
+    _keys(pre_tokenizer, "pre_tokenizer", {"type", "pretokenizers"})
+    _known(pre_tokenizer["type"] == "Sequence", "another pre_tokenizer than BERT's")
+    steps = pre_tokenizer["pretokenizers"]
+    if steps == [bert]:
+        return 0
+    _known(len(steps) == 2 and steps[0] == bert, "another pre_tokenizer than BERT's")
+    length = steps[1].get("length")
+    _known(steps[1] == {"type": "FixedLength", "length": length}, "a pre_tokenizer after BERT's")
+    _known(type(length) is int and 1 <= length < 1 << 32, "FixedLength")
+    return int(length)
+
+
+def _around(processor: Any) -> tuple[int, ...]:
+    """The ids that the post-processor puts around an empty text."""
+    if processor is None:
+        return ()
+    _known(processor["type"] == "TemplateProcessing", f"post_processor {processor['type']!r}")
+    special = processor["special_tokens"]
+    around = []
+    for item in processor["single"]:
+        if "SpecialToken" in item:
+            around.append(special[item["SpecialToken"]["id"]]["ids"])
+        else:
+            _known(item["Sequence"]["id"] == "A", "a template of a pair")
+    ids = tuple(chain.from_iterable(around))
+    _known(set(map(type, ids)) <= {int}, "an id that is no integer")
+    return ids
+
+
+def _known(condition: bool, what: str) -> None:
+    if not condition:
+        raise _Unknown(what)
+
+
+def _keys(item: Any, name: str, required: set[str], optional: set[str] | None = None) -> None:
+    _known(isinstance(item, dict), f"{name} is no object")
+    missing = sorted(required - item.keys())
+    _known(not missing, f"{name} has no {', '.join(missing)}")
+    strange = sorted(item.keys() - required - (optional or set()))
+    _known(not strange, f"{name} has {', '.join(strange)}")
