@@ -415,7 +415,8 @@ class LayerArrays {
   }
 
   rf::LinearWeights linear(const char* name) {
-    const auto weight = get<std::int8_t, 2>(std::string(name) + ".weight", "int8 (inputs, outputs)");
+    const auto weight =
+        get<std::int8_t, 2>(std::string(name) + ".weight", "int8 (inputs, outputs)");
     const std::size_t outputs = weight.shape(1);
     return {weight.data(), row(std::string(name) + ".scale", outputs),
             row(std::string(name) + ".bias", outputs), weight.shape(0), outputs};

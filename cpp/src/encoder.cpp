@@ -192,6 +192,7 @@ class Arena {
 // What one text needs.
 struct Scratch {
   QuantizedRows hidden, block, inner_block;  // all tokens; kRowBlock rows each
+  std::int64_t* ids;
   float *head_rows, *context, *sum, *inner;
   detail::HeadScratch head;
 
@@ -225,6 +226,7 @@ struct Scratch {
       take(q.low, n);
     };
     const std::size_t even = round_up(s.tokens, 16);
+    take(ids, s.tokens);
     rows(hidden, s.tokens, s.hidden);
     rows(block, kRowBlock, std::max(s.hidden, s.attention));
     rows(inner_block, kRowBlock, s.inner);
@@ -301,8 +303,16 @@ struct NativeEncoder::Packed {
   void encode(const std::int64_t* ids, std::size_t tokens, float* out) const {
     const Scratch scratch =
         Scratch::from(thread_arena(), {tokens, hidden, attention, inner, padded_head});
-    kernels.embed({words.data(), word_scale.data(), position.data()}, norm.view(), ids, 0, tokens,
-                  hidden, out, scratch.hidden);
+    // Checked in a copy: another thread may write to what the caller gave.
+    std::copy_n(ids, tokens, scratch.ids);
+    for (const std::int64_t id : std::span(scratch.ids, tokens)) {
+      if (id < 0 || static_cast<std::uint64_t>(id) >= vocabulary) {
+        throw std::invalid_argument("token id " + std::to_string(id) +
+                                    " is not in the vocabulary of " + std::to_string(vocabulary));
+      }
+    }
+    kernels.embed({words.data(), word_scale.data(), position.data()}, norm.view(), scratch.ids, 0,
+                  tokens, hidden, out, scratch.hidden);
     for (const PackedLayer& layer : layers) {
       attend(layer, tokens, scratch);
       const bool last = &layer == &layers.back();
@@ -369,13 +379,6 @@ void NativeEncoder::encode(const std::int64_t* ids, std::size_t batch, std::size
   if (length < 1 || length > packed.positions) {
     throw std::invalid_argument(std::to_string(length) + " tokens; this encoder takes 1 to " +
                                 std::to_string(packed.positions));
-  }
-  for (const std::int64_t id : std::span(ids, batch * length)) {
-    if (id < 0 || static_cast<std::uint64_t>(id) >= packed.vocabulary) {
-      throw std::invalid_argument("token id " + std::to_string(id) +
-                                  " is not in the vocabulary of " +
-                                  std::to_string(packed.vocabulary));
-    }
   }
   for (std::size_t b = 0; b < batch; ++b) {
     packed.encode(ids + b * length, length, out + b * length * packed.hidden);

@@ -64,7 +64,7 @@ class NativeEncoder {
   // ids: (batch, length), nothing padded; out: (batch, length, hidden), overwritten. A text's
   // embeddings do not depend on the rest of its batch. Thread-safe; scratch is per thread, grows
   // to the longest text seen and is then reused. Throws std::invalid_argument if an id is outside
-  // the vocabulary or length is 0 or exceeds positions.
+  // the vocabulary (texts before it are in `out` then) or length is 0 or exceeds positions.
   // Weights so large that activations overflow give NaN in the rows concerned.
   void encode(const std::int64_t* ids, std::size_t batch, std::size_t length, float* out) const;
 
