@@ -11,7 +11,8 @@ struct Avx2 {
   static constexpr std::size_t kLanes = 8;
   static constexpr std::size_t kRows = 4;
   static constexpr std::size_t kVectors = 2;  // with three, accumulators are spilled
-  static constexpr std::size_t kHeadRows = 3;
+  static constexpr std::size_t kHeadRows = 4;
+  static constexpr std::size_t kHeadVectors = 2;
 
   static RAXE_INLINE F load(const float* p) noexcept { return _mm256_loadu_ps(p); }
   static RAXE_INLINE void store(float* p, F a) noexcept { _mm256_storeu_ps(p, a); }
@@ -158,7 +159,8 @@ struct Avx2 {
     switch (count) {
       case 1: return run.template operator()<1>();
       case 2: return run.template operator()<2>();
-      default: return run.template operator()<3>();
+      case 3: return run.template operator()<3>();
+      default: return run.template operator()<4>();
     }
   }
 };

@@ -12,6 +12,7 @@ struct Vnni {
   static constexpr std::size_t kRows = 8;
   static constexpr std::size_t kVectors = 3;  // 24 accumulators of 32 registers
   static constexpr std::size_t kHeadRows = 8;
+  static constexpr std::size_t kHeadVectors = 2;
 
   static RAXE_INLINE F load(const float* p) noexcept { return _mm512_loadu_ps(p); }
   static RAXE_INLINE void store(float* p, F a) noexcept { _mm512_storeu_ps(p, a); }

@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <cstring>
+#include <cstdint>
 
 #include "encoder_kernels.hpp"
 
@@ -144,6 +144,12 @@ float exp2_of(float x) noexcept {
   return std::ldexp(p, static_cast<int>(whole));
 }
 
+// As vectors add: sums fit, unless something was not finite.
+std::int32_t add_product(std::int32_t sum, std::int16_t a, std::int16_t b) noexcept {
+  return static_cast<std::int32_t>(static_cast<std::uint32_t>(sum) +
+                                   static_cast<std::uint32_t>(std::int32_t{a} * b));
+}
+
 // Query, key and value as (tokens, padded) integers; the pairs of the vector variants are theirs.
 void attend(const float* rows, const HeadShape& shape, float factor, const HeadScratch& scratch,
             float* context, std::size_t stride) noexcept {
@@ -175,7 +181,7 @@ void attend(const float* rows, const HeadShape& shape, float factor, const HeadS
     for (std::size_t k = 0; k < tokens; ++k) {
       std::int32_t sum = 0;
       for (std::size_t d = 0; d < padded; ++d) {
-        sum += std::int32_t{scratch.query[i * padded + d]} * scratch.key[k * padded + d];
+        sum = add_product(sum, scratch.query[i * padded + d], scratch.key[k * padded + d]);
       }
       scratch.score[k] = static_cast<float>(sum);
       highest = highest > scratch.score[k] ? highest : scratch.score[k];
@@ -190,7 +196,7 @@ void attend(const float* rows, const HeadShape& shape, float factor, const HeadS
     for (std::size_t d = 0; d < shape.head; ++d) {
       std::int32_t sum = 0;
       for (std::size_t k = 0; k < tokens; ++k) {
-        sum += std::int32_t{scratch.weight[k]} * scratch.value[k * padded + d];
+        sum = add_product(sum, scratch.weight[k], scratch.value[k * padded + d]);
       }
       context[i * stride + d] = static_cast<float>(sum) * share;
     }

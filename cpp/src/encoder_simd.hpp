@@ -1,6 +1,6 @@
 // The encoder's kernels on vectors, for the files that know how wide these are. `V` names the
 // instruction set: types F (floats) and I (int32), kLanes of each, kRows and kVectors of a tile,
-// kHeadRows, and the operations used below. Everything here has internal linkage: V lives in an
+// kHeadRows and kHeadVectors, and the operations used below. Everything here has internal linkage: V lives in an
 // unnamed namespace.
 #pragma once
 
@@ -10,7 +10,11 @@
 #include "encoder_kernels.hpp"
 
 #define RAXE_INLINE inline __attribute__((always_inline))
+#if defined(__clang__)
+#define RAXE_UNROLL(n) _Pragma(RAXE_STRING(unroll(n)))
+#else
 #define RAXE_UNROLL(n) _Pragma(RAXE_STRING(GCC unroll n))
+#endif
 #define RAXE_STRING(x) #x
 #define RAXE_INLINE_LAMBDA __attribute__((always_inline))
 
@@ -373,41 +377,42 @@ __attribute__((noinline)) void attend_rows(const HeadShape& shape, const HeadScr
     share[r] = value_step / static_cast<float>(V::sum_int(total));
   }
 
-  constexpr std::size_t kChunk = 32 / kLanes;  // vectors of 32 columns
+  constexpr std::size_t kWide = V::kHeadVectors;
   const std::size_t steps = (shape.tokens + 1) / 2;
-  for (std::size_t column = 0; column < shape.padded; column += 32) {
-    I sums[kRows][kChunk];
+  for (std::size_t column = 0; column < shape.head; column += kWide * kLanes) {
+    I sums[kRows][kWide];
     RAXE_UNROLL(8)
     for (std::size_t r = 0; r < kRows; ++r) {
-      RAXE_UNROLL(4)
-      for (std::size_t c = 0; c < kChunk; ++c) sums[r][c] = V::zero();
+      RAXE_UNROLL(2)
+      for (std::size_t v = 0; v < kWide; ++v) sums[r][v] = V::zero();
     }
-    for (std::size_t k = 0; k < steps; ++k) {
-      const std::int16_t* const row = scratch.value + (k * shape.padded + column) * 2;
-      I values[kChunk];
-      RAXE_UNROLL(4)
-      for (std::size_t c = 0; c < kChunk; ++c) values[c] = V::load_int(row + c * kLanes * 2);
+    const std::int16_t* value = scratch.value + column * 2;
+    for (std::size_t k = 0; k < steps; ++k, value += shape.padded * 2) {
+      I values[kWide];
+      RAXE_UNROLL(2)
+      for (std::size_t v = 0; v < kWide; ++v) values[v] = V::load_int(value + v * kLanes * 2);
       RAXE_UNROLL(8)
       for (std::size_t r = 0; r < kRows; ++r) {
         const I w = V::pair(scratch.weight + r * padded_tokens + 2 * k);
-        RAXE_UNROLL(4)
-        for (std::size_t c = 0; c < kChunk; ++c) sums[r][c] = V::dot(sums[r][c], w, values[c]);
+        RAXE_UNROLL(2)
+        for (std::size_t v = 0; v < kWide; ++v) sums[r][v] = V::dot(sums[r][v], w, values[v]);
       }
     }
+    // A head may end within the last vectors: what is beyond belongs to the next head.
+    const bool whole = column + kWide * kLanes <= shape.head;
+    float last[kRows][kWide * kLanes];
     RAXE_UNROLL(8)
     for (std::size_t r = 0; r < kRows; ++r) {
-      float* const out = context + (first + r) * stride + column;
-      RAXE_UNROLL(4)
-      for (std::size_t c = 0; c < kChunk; ++c) {
-        const std::size_t at = column + c * kLanes;
-        const F y = V::mul(V::to_float(sums[r][c]), V::set(share[r]));
-        if (at + kLanes <= shape.head) {
-          V::store(out + c * kLanes, y);
-        } else if (at < shape.head) {
-          float lanes[kLanes];
-          V::store(lanes, y);
-          for (std::size_t l = 0; at + l < shape.head; ++l) out[c * kLanes + l] = lanes[l];
-        }
+      float* const out = whole ? context + (first + r) * stride + column : last[r];
+      RAXE_UNROLL(2)
+      for (std::size_t v = 0; v < kWide; ++v) {
+        V::store(out + v * kLanes, V::mul(V::to_float(sums[r][v]), V::set(share[r])));
+      }
+    }
+    if (!whole) {
+      for (std::size_t r = 0; r < kRows; ++r) {
+        __builtin_memcpy(context + (first + r) * stride + column, last[r],
+                         (shape.head - column) * sizeof(float));
       }
     }
   }

@@ -130,7 +130,11 @@ def run(args: Namespace) -> int:
                 hardware=hardware(),
                 bad_lines=[str(bad) for bad in corpus.bad],
                 seed=args.seed,
-                extra={"method": "scanner", "forests": dict(scanner.model.forest_kinds)},
+                extra={
+                    "method": "scanner",
+                    "forests": dict(scanner.model.forest_kinds),
+                    "backend": args.backend,
+                },
             )
             if args.robustness:
                 report["robustness"] = measure_robustness(
