@@ -23,6 +23,12 @@ KINDS = frozenset(
      "long_instruction", "math_reasoning", "rag_passage", "roleplay", "shell_command",
      "support_intent", "system_prompt", "table", "tool_json", "web_page"]
 )  # fmt: skip
+FILES = frozenset(
+    ["agents", "direct", "extraction", "extraction_commands", "harmful_lookalikes",
+     "harmful_pii_command", "indirect_documents", "indirect_tools", "jailbreak",
+     "jailbreak_scenarios", "multilingual", "prompt_injection"]
+)  # fmt: skip
+HARMLESS_FILES = frozenset(["benign", "everyday", "hard_negatives"])
 
 
 def write(folder, *rows, name="letters.jsonl"):
@@ -137,18 +143,28 @@ def own():
     return read_own_texts()
 
 
-def test_every_file_ships_texts_of_both_kinds(own):
+def test_every_file_ships_texts_of_both_kinds_or_harmless_ones(own):
     counts = Counter((item.record.source, item.record.label) for item in own)
-    files = {f"{SOURCE_PREFIX}{path.stem}" for path in FOLDER.iterdir()}
     assert {path.suffix for path in FOLDER.iterdir()} == {".jsonl"}
-    assert {source for source, _ in counts} == files and len(files) == 8
+    assert {path.stem for path in FOLDER.iterdir()} == FILES | HARMLESS_FILES
+    files = {f"{SOURCE_PREFIX}{name}" for name in FILES | HARMLESS_FILES}
+    assert {source for source, _ in counts} == files
+    assert {source for source in files if not counts[source, 1]} == {
+        f"{SOURCE_PREFIX}{name}" for name in HARMLESS_FILES
+    }
     for source in files:
         assert counts[source, 0] >= 200
-        assert counts[source, 1] >= 150 or source == "own:benign"
-    assert counts["own:benign", 1] == 0
+        assert counts[source, 1] == 0 or counts[source, 1] >= 180
     attacks = sum(item.record.label for item in own)
-    assert len(own) > 4000 and 0.3 < attacks / len(own) < 0.5
-    assert sum(item.end > item.begin for item in own) > 250
+    assert len(own) > 8500 and 0.35 < attacks / len(own) < 0.45
+
+
+def test_attacks_inside_texts_are_marked(own):
+    """Only the files about documents, tools and agents have many; the others attack directly."""
+    marked = Counter(item.record.source for item in own if item.end > item.begin)
+    many = {f"{SOURCE_PREFIX}{name}" for name in ("agents", "indirect_documents", "indirect_tools")}
+    assert {source for source, count in marked.items() if count > 100} == many
+    assert sum(marked.values()) > 600
 
 
 def test_labels_are_those_of_the_taxonomy(own):
@@ -162,10 +178,15 @@ def test_labels_are_those_of_the_taxonomy(own):
 
 
 def test_families_of_attacks(own):
-    """All but encodings, which are made from the others by augmentation."""
-    found = Counter(item.record.family for item in own if item.record.label == 1)
-    assert set(found) == set(TAXONOMY) - {"encoding_obfuscation"}
-    assert min(found.values()) >= 90
+    """Few are encoded: augmentation makes such from the others."""
+    attacks = [item.record for item in own if item.record.label == 1]
+    found = Counter(record.family for record in attacks)
+    assert set(found) == set(TAXONOMY)
+    encoded = found.pop("encoding_obfuscation")
+    assert min(found.values()) >= 160 and 20 <= encoded < 0.02 * len(attacks)
+    assert {r.source for r in attacks if r.family == "encoding_obfuscation"} == {
+        f"{SOURCE_PREFIX}extraction_commands"
+    }
 
 
 def test_no_text_twice(own):
@@ -194,4 +215,4 @@ def test_places_and_carriers_fit(own):
             assert item.record.group == attack.record.group
             whole = attack.record.text
             assert whole[: attack.begin] + whole[attack.end :] == text
-    assert carriers > 250
+    assert carriers > 500

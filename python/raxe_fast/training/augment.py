@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -246,27 +247,35 @@ class _Maker:
         for number in range(count):
             fold = self.documents.fold(rng, folds)
             document = self.documents.draw(rng, fold)
-            request = self.tasks.draw(rng, fold).text.strip()
+            asker = self.tasks.draw(rng, fold)
+            request = asker.text.strip()
             own = rng.random() < 0.6
             task = _fill(rng.choice(TASKS), rng, "") if own else request.rstrip(".!")
-            made.append(self._injected(document, task, rng))
+            license_ = document.license if own else f"{asker.license}; {document.license}"
+            injected = self._injected(document, task, license_, rng)
+            if injected.record.family == document.family:
+                continue  # the records have no such attacks, and it has no family of its own
+            made.append(injected)
             if number % 2:
                 continue
             note = _fill(rng.choice(NOTES), rng, "")
             text = _put(document, rng.choice(NOTE_WRAPPERS), (), note, rng).text
             made.append(Augmented(_new(document, text, "task")))
             other = self.documents.draw(rng, fold)
-            asked = rng.choice(REQUESTS).replace("{a}", request).replace("{d}", other.text)
+            asked = _said(rng.choice(REQUESTS), a=request, d=other.text)
             record = self._harmless(other, "instruction_with_context")
-            made.append(Augmented(_new(record, asked, "task")))
+            license_ = f"{asker.license}; {other.license}"
+            made.append(Augmented(_new(record, asked, "task", license_)))
         return made
 
-    def _injected(self, document: Record, task: str, rng: random.Random) -> Augmented:
+    def _injected(
+        self, document: Record, task: str, license_: str, rng: random.Random
+    ) -> Augmented:
         kind = _KIND_OF_SUBFAMILY.get(document.subfamily) or carrier_kind(document.text)
         found = _put(document, rng.choice(TASK_TEXT), TASK_HTML, task, rng)
         record = replace(document, label=1, group=document.group or document.text)
         record = self._attack(record, "indirect_injection", _INDIRECT[kind])
-        return Augmented(_new(record, found.text, "task"), found.begin, found.end)
+        return Augmented(_new(record, found.text, "task", license_), found.begin, found.end)
 
     def encoded(self) -> list[Augmented]:
         made = []
@@ -336,11 +345,18 @@ def _put(
     kind = _KIND_OF_SUBFAMILY.get(document.subfamily) or carrier_kind(document.text)
     if kind == "page" and html and rng.random() < 0.6:
         wrapper = rng.choice(html)
-    capital = said[:1].upper() + said[1:]
-    piece = wrapper.replace("{A}", capital).replace("{a}", said)
+    piece = _said(wrapper, a=said, A=said[:1].upper() + said[1:])
     # Without a word around it a task before or after the document is the user's own.
-    place = "middle" if wrapper in TASK_TEXT[:TASK_BARE] else rng.choice(PLACES)
+    bare = wrapper in TASK_TEXT[:TASK_BARE]
+    place = "middle" if bare else rng.choice(PLACES)
+    if bare and kind == "code" and "\n" not in document.text.strip():
+        kind = "text"  # comments stand between lines, and one line has nothing between
     return insert_payload(document.text, piece, kind, place, rng, wrap=False)
+
+
+def _said(template: str, **parts: str) -> str:
+    # In one pass, so that nothing inside a part is taken for a slot.
+    return re.sub(r"\{([aAd])\}", lambda slot: parts[slot[1]], template)
 
 
 def _fill(template: str, rng: random.Random, payload: str) -> str:

@@ -96,39 +96,59 @@ def restore_encoder(model: Path | str, output: Path | str, holdout: Holdout) -> 
         "holdout": holdout.to_dict(),
         "own_sources": [],
     }
-    heads = _heads(decode_features(features, about.hidden_size))
-    write_output(Path(output), base, _weights(encoder, base, path), heads, info)
+    try:
+        heads = _heads(decode_features(features, about.hidden_size))
+    except (ValueError, KeyError, IndexError) as error:
+        message = f"cannot be read: {error}"
+        raise ModelFormatError(message, path=path, member=FEATURES_FILE) from error
+    weights = _weights(encoder, base, path, about.file)
+    write_output(Path(output), base, weights, heads, info)
 
 
-def _weights(graph: bytes, base: EncoderSource, path: str) -> dict[str, Float32]:
+def _weights(graph: bytes, base: EncoderSource, path: str, member: str) -> dict[str, Float32]:
     import onnx
 
-    initializers = onnx.load_from_string(graph).graph.initializer
-    held = {t.name: onnx.numpy_helper.to_array(t) for t in initializers}
+    try:
+        initializers = onnx.load_from_string(graph).graph.initializer
+        held = {t.name: onnx.numpy_helper.to_array(t) for t in initializers}
+    except Exception as error:  # protobuf's own classes derive from Exception directly
+        raise ModelFormatError(f"cannot be read: {error}", path=path, member=member) from error
 
     def tensor(key: str) -> Float32:
         if key not in held:
-            raise ModelFormatError(f"there is no tensor {key!r}", path=path)
+            raise ModelFormatError(f"there is no tensor {key!r}", path=path, member=member)
         scale = held.get(f"{key}_scale", np.float32(1))
         value: Float32 = held[key].astype(np.float32) * scale
         return value
 
     weights = {k: v.astype(np.float32, copy=False) for k, v in base.weights.items()}
-    weights[_EMBEDDINGS] = tensor("embeddings.words")
+
+    def put(name: str, value: Float32) -> None:
+        # Another vocabulary or width would only show when torch reads the result.
+        expected = base.tensor(name).shape
+        if value.shape != expected:
+            raise ModelFormatError(
+                f"{name!r} has shape {value.shape}, in its base {base.name} {expected}",
+                path=path,
+                member=member,
+            )
+        weights[name] = value
+
+    put(_EMBEDDINGS, tensor("embeddings.words"))
     # The graph adds the row of token type 0 to every position.
-    weights[_POSITIONS] = tensor("embeddings.positions") - base.tensor(_TYPES)[:1]
+    put(_POSITIONS, tensor("embeddings.positions") - base.tensor(_TYPES)[:1])
     norms = {"embeddings.LayerNorm": "embeddings.norm"}
     for index in range(base.layers):
         layer, node = f"encoder.layer.{index}", f"layer{index}"
         for theirs, ours in _MATRICES.items():
-            weights[f"{layer}.{theirs}.weight"] = tensor(f"{node}.{ours}.weight").T
-            weights[f"{layer}.{theirs}.bias"] = tensor(f"{node}.{ours}.bias")
+            put(f"{layer}.{theirs}.weight", tensor(f"{node}.{ours}.weight").T)
+            put(f"{layer}.{theirs}.bias", tensor(f"{node}.{ours}.bias"))
         norms[f"{layer}.attention.output.LayerNorm"] = f"{node}.attention_norm"
         last = index == base.layers - 1
         norms[f"{layer}.output.LayerNorm"] = "token_embeddings" if last else f"{node}.hidden"
     for theirs, ours in norms.items():
-        weights[f"{theirs}.weight"] = tensor(f"{ours}.gamma")
-        weights[f"{theirs}.bias"] = tensor(f"{ours}.beta")
+        put(f"{theirs}.weight", tensor(f"{ours}.gamma"))
+        put(f"{theirs}.bias", tensor(f"{ours}.beta"))
     return weights
 
 

@@ -97,8 +97,9 @@ class Network:
         }
         with torch.no_grad():
             for name, (weight, bias) in arrays.items():
-                self.modules[name].weight.copy_(torch.from_numpy(np.array(weight, np.float32)))
-                self.modules[name].bias.copy_(torch.from_numpy(np.array(bias, np.float32)))
+                layer: Any = self.modules[name]
+                layer.weight.copy_(torch.from_numpy(np.array(weight, np.float32)))
+                layer.bias.copy_(torch.from_numpy(np.array(bias, np.float32)))
 
     def autocast(self) -> AbstractContextManager[Any]:
         if self.precision == "fp32":
