@@ -24,6 +24,8 @@ class PackedStore {
  public:
   // columns.size() is a multiple of 16, columns.inputs of 32; weights within +-64.
   PackedStore(const Columns& columns, const EncoderKernels& kernels);
+  PackedStore(PackedStore&&) noexcept = default;  // the memory, and so layer(), stays in place
+  PackedStore& operator=(PackedStore&&) noexcept = default;
 
   [[nodiscard]] const PackedLinear& layer() const noexcept { return layer_; }
   [[nodiscard]] std::size_t bytes() const noexcept;
