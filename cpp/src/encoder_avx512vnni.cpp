@@ -60,7 +60,7 @@ struct Vnni {
     return sum;
   }
   static RAXE_INLINE F exp2(F x) noexcept {
-    x = max(x, set(kExp2Lowest));
+    // No lower bound: scalef goes down to 0 by itself.
     const F whole = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
     const F r = sub(x, whole);
     F p = fma(set(kExp2[3]), r, set(kExp2[2]));
