@@ -325,12 +325,7 @@ struct NativeEncoder::Packed {
   // Heads one after another, so that the queries, keys and values of one stay in the cache.
   void attend(const PackedLayer& layer, std::size_t tokens, const Scratch& scratch) const noexcept {
     const std::size_t size = attention / heads;
-    // The sums of weights times values must fit int32.
-    constexpr auto kMost = static_cast<double>(std::numeric_limits<std::int32_t>::max());
-    const double fits =
-        std::floor(kMost / (double{detail::kWeightLevels} * static_cast<double>(tokens)));
-    const auto levels = static_cast<float>(std::min(double{detail::kValueLevels}, fits));
-    const detail::HeadShape shape{tokens, size, padded_head, levels};
+    const detail::HeadShape shape{tokens, size, padded_head};
     const float factor = 1.0F / std::sqrt(static_cast<float>(size));
     for (std::size_t h = 0; h < heads; ++h) {
       kernels.linear(layer.heads[h].layer(), scratch.hidden, tokens, scratch.head_rows);

@@ -44,19 +44,24 @@ struct Avx2 {
     const __m128i words = narrow(a);
     _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packus_epi16(words, words));
   }
-  static RAXE_INLINE void store_i16(std::int16_t* p, I a) noexcept {
+  // Heads in int16: products of unsigned and signed bytes of 8 bits each would saturate.
+  using Part = std::int16_t;
+  static constexpr std::size_t kGroup = 2;
+  static RAXE_INLINE void store_part(Part* p, I a) noexcept {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), narrow(a));
   }
-  // int16 lanes: even[0], odd[0], even[1], ...
-  static RAXE_INLINE I interleave(I even, I odd) noexcept {
-    return _mm256_blend_epi16(even, _mm256_slli_epi32(odd, 16), 0xAA);
+  static RAXE_INLINE void store_query(Part* p, I a) noexcept { store_part(p, a); }
+  static RAXE_INLINE void store_weight(Part* p, I a) noexcept { store_part(p, a); }
+  static RAXE_INLINE void store_shift(std::int32_t*, I) noexcept {}
+  static RAXE_INLINE I first_score(const std::int32_t*) noexcept { return zero(); }
+  static RAXE_INLINE I interleave(const I (&x)[2]) noexcept {
+    return _mm256_blend_epi16(x[0], _mm256_slli_epi32(x[1], 16), 0xAA);
   }
   static RAXE_INLINE I four(const void* p) noexcept {
     int value;
     __builtin_memcpy(&value, p, 4);
     return _mm256_set1_epi32(value);
   }
-  static RAXE_INLINE I pair(const std::int16_t* p) noexcept { return four(p); }
   static RAXE_INLINE I dot(I sum, I a, I b) noexcept {
     return add_int(sum, _mm256_madd_epi16(a, b));
   }

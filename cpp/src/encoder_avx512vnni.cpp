@@ -37,25 +37,38 @@ struct Vnni {
     const I positive = _mm512_max_epi32(a, zero());
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtusepi32_epi8(positive));
   }
-  static RAXE_INLINE void store_i16(std::int16_t* p, I a) noexcept {
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtsepi32_epi16(a));
+  // Heads in bytes: unsigned queries (plus 128) and weights, signed keys and values.
+  using Part = std::uint8_t;
+  static constexpr std::size_t kGroup = 4;
+  static RAXE_INLINE void store_part(Part* p, I a) noexcept {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtsepi32_epi8(a));
   }
-  // int16 lanes: even[0], odd[0], even[1], ...
-  static RAXE_INLINE I interleave(I even, I odd) noexcept {
-    return _mm512_mask_blend_epi16(0xAAAAAAAA, even, _mm512_slli_epi32(odd, 16));
+  static RAXE_INLINE void store_query(Part* p, I a) noexcept {
+    store_u8(p, add_int(a, _mm512_set1_epi32(128)));
+  }
+  static RAXE_INLINE void store_weight(Part* p, I a) noexcept {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtusepi32_epi8(a));
+  }
+  static RAXE_INLINE void store_shift(std::int32_t* p, I keys) noexcept {
+    // Unsigned: keys that were not finite may be any integers.
+    *p = static_cast<std::int32_t>(0U - 128U * static_cast<unsigned>(sum_int(keys)));
+  }
+  static RAXE_INLINE I first_score(const std::int32_t* shift) noexcept { return load_int(shift); }
+  static RAXE_INLINE I interleave(const I (&x)[4]) noexcept {
+    const I byte = _mm512_set1_epi32(0xFF);
+    const I low = _mm512_or_si512(_mm512_and_si512(x[0], byte),
+                                  _mm512_slli_epi32(_mm512_and_si512(x[1], byte), 8));
+    const I high = _mm512_or_si512(_mm512_slli_epi32(_mm512_and_si512(x[2], byte), 16),
+                                   _mm512_slli_epi32(x[3], 24));
+    return _mm512_or_si512(low, high);
   }
   static RAXE_INLINE I four(const void* p) noexcept {
     int value;
     __builtin_memcpy(&value, p, 4);
     return _mm512_set1_epi32(value);
   }
-  static RAXE_INLINE I pair(const std::int16_t* p) noexcept { return four(p); }
   // Inline assembly: GCC 12 spills the accumulators with the intrinsics, which takes twice as long.
   static RAXE_INLINE I dot(I sum, I a, I b) noexcept {
-    asm("vpdpwssd %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
-    return sum;
-  }
-  static RAXE_INLINE I dot_bytes(I sum, I a, I b) noexcept {
     asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
     return sum;
   }
@@ -109,7 +122,7 @@ struct Vnni {
       for (std::size_t r = 0; r < kTileRows; ++r) {
         const I x = four(t.x + r * t.inputs + k);
         RAXE_UNROLL(3)
-        for (std::size_t v = 0; v < kWide; ++v) sums[r][v] = dot_bytes(sums[r][v], x, w[v]);
+        for (std::size_t v = 0; v < kWide; ++v) sums[r][v] = dot(sums[r][v], x, w[v]);
       }
     }
   }

@@ -31,10 +31,9 @@ inline constexpr float kExp2Lowest = -60.0F;  // below, all that is asked of 2^x
 inline constexpr std::size_t kMaxPadded = 128;      // columns of a head
 inline constexpr std::size_t kNormSums = 32;
 inline constexpr std::size_t kRowBlock = 32;      // rows that go through the inner layer at a time
-inline constexpr float kHeadLevels = 4095.0F;     // of queries and keys, each side of 0
-inline constexpr float kWeightLevels = 4095.0F;   // of attention weights
-inline constexpr float kWeightLevelsLog2 = 11.999648F;
-inline constexpr float kValueLevels = 1023.0F;    // at most: kWeightLevels * them * tokens < 2^31
+inline constexpr float kHeadLevels = 127.0F;      // of queries, keys and values, each side of 0
+inline constexpr float kWeightLevels = 255.0F;    // of attention weights, the largest of a row
+inline constexpr float kWeightLevelsLog2 = 7.9943534F;
 inline constexpr float kLog2E = 1.4426950408889634F;
 inline constexpr float kTiny = 1e-20F;            // lower bound of scales
 
@@ -75,11 +74,10 @@ struct Norm {
 // from `head` on; padded is a multiple of 32.
 struct HeadShape {
   std::size_t tokens, head, padded;
-  float value_levels;
 };
 
 // Sizes in elements, with T = tokens rounded up to 16: query, key, value T * padded,
-// score and weight kScoreRows * T.
+// score and weight kScoreRows * T. Variants may lay them out as they like.
 inline constexpr std::size_t kScoreRows = 8;
 struct HeadScratch {
   std::int16_t* query;

@@ -156,7 +156,6 @@ void attend(const float* rows, const HeadShape& shape, float factor, const HeadS
   const std::size_t tokens = shape.tokens;
   const std::size_t padded = shape.padded;
   std::int16_t* const parts[3] = {scratch.query, scratch.key, scratch.value};
-  const float levels[3] = {kHeadLevels, kHeadLevels, shape.value_levels};
   float peaks[3];
   for (std::size_t part = 0; part < 3; ++part) {
     float peak = 0.0F;
@@ -167,7 +166,7 @@ void attend(const float* rows, const HeadShape& shape, float factor, const HeadS
       }
     }
     peaks[part] = peak + kTiny;
-    const float by = levels[part] / peaks[part];
+    const float by = kHeadLevels / peaks[part];
     for (std::size_t i = 0; i < tokens; ++i) {
       for (std::size_t d = 0; d < padded; ++d) {
         parts[part][i * padded + d] = to_int16(rows[(3 * i + part) * padded + d] * by);
@@ -175,7 +174,7 @@ void attend(const float* rows, const HeadShape& shape, float factor, const HeadS
     }
   }
   const float to_log2 = peaks[0] / kHeadLevels * (peaks[1] / kHeadLevels) * factor * kLog2E;
-  const float value_step = peaks[2] / shape.value_levels;
+  const float value_step = peaks[2] / kHeadLevels;
   for (std::size_t i = 0; i < tokens; ++i) {
     float highest = -1.0e30F;
     for (std::size_t k = 0; k < tokens; ++k) {

@@ -288,6 +288,25 @@ void linear(const PackedLinear& layer, QuantizedRows x, std::size_t rows, float*
 
 // ---- attention --------------------------------------------------------------------------------
 
+// Queries, keys, values and weights as V multiplies them, kGroup elements of four bytes at a time:
+// query (tokens, padded), key (tokens / kLanes, padded / kGroup, kLanes, kGroup), value
+// (tokens / kGroup, padded, kGroup), weight (kScoreRows, tokens). Where queries are made unsigned by
+// adding an offset, `shift` takes the offset's products out of the scores again, key by key.
+template <class V>
+struct Parts {
+  typename V::Part *query, *key, *value, *weight;
+  std::int32_t* shift;
+
+  RAXE_INLINE Parts(const HeadShape& shape, const HeadScratch& scratch) noexcept
+      : query(reinterpret_cast<typename V::Part*>(scratch.query)),
+        key(reinterpret_cast<typename V::Part*>(scratch.key)),
+        value(reinterpret_cast<typename V::Part*>(scratch.value)),
+        weight(reinterpret_cast<typename V::Part*>(scratch.weight)),
+        // Bytes fill half of the memory for keys.
+        shift(reinterpret_cast<std::int32_t*>(scratch.key + (shape.tokens + 15) / 16 * 16 *
+                                                                shape.padded / 2)) {}
+};
+
 // kRows rows of one head, from row `first`: scores, softmax and mix of values, all of whose sums of
 // products are integers.
 template <class V, std::size_t kRows>
@@ -296,12 +315,15 @@ __attribute__((noinline)) void attend_rows(const HeadShape& shape, const HeadScr
                                            float* context, std::size_t stride) noexcept {
   using F = typename V::F;
   using I = typename V::I;
+  using Part = typename V::Part;
   constexpr std::size_t kLanes = V::kLanes;
-  const std::size_t pairs = shape.padded / 2;
+  constexpr std::size_t kGroup = V::kGroup;
+  const std::size_t groups = shape.padded / kGroup;
   const std::size_t blocks = (shape.tokens + kLanes - 1) / kLanes;
   const std::size_t padded_tokens = blocks * kLanes;
   const std::size_t tail = shape.tokens % kLanes;
-  const std::int16_t* const query = scratch.query + first * shape.padded;
+  const Parts<V> parts(shape, scratch);
+  const Part* const query = parts.query + first * shape.padded;
 
   F highest[kRows];
   RAXE_UNROLL(8)
@@ -317,16 +339,19 @@ __attribute__((noinline)) void attend_rows(const HeadShape& shape, const HeadScr
   for (; block + 1 < blocks; block += 2) {
     I sums[kRows][2];
     RAXE_UNROLL(8)
-    for (std::size_t r = 0; r < kRows; ++r) sums[r][0] = sums[r][1] = V::zero();
-    const std::int16_t* const keys = scratch.key + block * kLanes * shape.padded;
-    const std::int16_t* const next = keys + kLanes * shape.padded;
+    for (std::size_t r = 0; r < kRows; ++r) {
+      sums[r][0] = V::first_score(parts.shift + block * kLanes);
+      sums[r][1] = V::first_score(parts.shift + (block + 1) * kLanes);
+    }
+    const Part* const keys = parts.key + block * kLanes * shape.padded;
+    const Part* const next = keys + kLanes * shape.padded;
     RAXE_UNROLL(4)
-    for (std::size_t d = 0; d < pairs; ++d) {
-      const I key0 = V::load_int(keys + d * kLanes * 2);
-      const I key1 = V::load_int(next + d * kLanes * 2);
+    for (std::size_t d = 0; d < groups; ++d) {
+      const I key0 = V::load_int(keys + d * kLanes * kGroup);
+      const I key1 = V::load_int(next + d * kLanes * kGroup);
       RAXE_UNROLL(8)
       for (std::size_t r = 0; r < kRows; ++r) {
-        const I q = V::pair(query + r * shape.padded + 2 * d);
+        const I q = V::four(query + r * shape.padded + kGroup * d);
         sums[r][0] = V::dot(sums[r][0], q, key0);
         sums[r][1] = V::dot(sums[r][1], q, key1);
       }
@@ -340,14 +365,16 @@ __attribute__((noinline)) void attend_rows(const HeadShape& shape, const HeadScr
   if (block < blocks) {
     I sums[kRows];
     RAXE_UNROLL(8)
-    for (std::size_t r = 0; r < kRows; ++r) sums[r] = V::zero();
-    const std::int16_t* const keys = scratch.key + block * kLanes * shape.padded;
+    for (std::size_t r = 0; r < kRows; ++r) {
+      sums[r] = V::first_score(parts.shift + block * kLanes);
+    }
+    const Part* const keys = parts.key + block * kLanes * shape.padded;
     RAXE_UNROLL(4)
-    for (std::size_t d = 0; d < pairs; ++d) {
-      const I key = V::load_int(keys + d * kLanes * 2);
+    for (std::size_t d = 0; d < groups; ++d) {
+      const I key = V::load_int(keys + d * kLanes * kGroup);
       RAXE_UNROLL(8)
       for (std::size_t r = 0; r < kRows; ++r) {
-        sums[r] = V::dot(sums[r], V::pair(query + r * shape.padded + 2 * d), key);
+        sums[r] = V::dot(sums[r], V::four(query + r * shape.padded + kGroup * d), key);
       }
     }
     RAXE_UNROLL(8)
@@ -359,26 +386,26 @@ __attribute__((noinline)) void attend_rows(const HeadShape& shape, const HeadScr
   for (std::size_t r = 0; r < kRows; ++r) {
     const F shift = V::set(kWeightLevelsLog2 - V::highest(highest[r]) * to_log2);
     const float* const score = scratch.score + r * padded_tokens;
-    std::int16_t* const weight = scratch.weight + r * padded_tokens;
+    Part* const weight = parts.weight + r * padded_tokens;
     I total = V::zero();
     const std::size_t whole = tail == 0 ? padded_tokens : padded_tokens - kLanes;
     RAXE_UNROLL(2)
     for (std::size_t k = 0; k < whole; k += kLanes) {
       const I w = V::to_int(V::exp2(V::fma(V::load(score + k), slope, shift)));
       total = V::add_int(total, w);
-      V::store_i16(weight + k, w);
+      V::store_weight(weight + k, w);
     }
     if (tail != 0) {
       I w = V::to_int(V::exp2(V::fma(V::load(score + whole), slope, shift)));
       w = V::keep_first(tail, w);
       total = V::add_int(total, w);
-      V::store_i16(weight + whole, w);
+      V::store_weight(weight + whole, w);
     }
     share[r] = value_step / static_cast<float>(V::sum_int(total));
   }
 
   constexpr std::size_t kWide = V::kHeadVectors;
-  const std::size_t steps = (shape.tokens + 1) / 2;
+  const std::size_t steps = (shape.tokens + kGroup - 1) / kGroup;
   for (std::size_t column = 0; column < shape.head; column += kWide * kLanes) {
     I sums[kRows][kWide];
     RAXE_UNROLL(8)
@@ -386,14 +413,16 @@ __attribute__((noinline)) void attend_rows(const HeadShape& shape, const HeadScr
       RAXE_UNROLL(2)
       for (std::size_t v = 0; v < kWide; ++v) sums[r][v] = V::zero();
     }
-    const std::int16_t* value = scratch.value + column * 2;
-    for (std::size_t k = 0; k < steps; ++k, value += shape.padded * 2) {
+    const Part* value = parts.value + column * kGroup;
+    for (std::size_t k = 0; k < steps; ++k, value += shape.padded * kGroup) {
       I values[kWide];
       RAXE_UNROLL(2)
-      for (std::size_t v = 0; v < kWide; ++v) values[v] = V::load_int(value + v * kLanes * 2);
+      for (std::size_t v = 0; v < kWide; ++v) {
+        values[v] = V::load_int(value + v * kLanes * kGroup);
+      }
       RAXE_UNROLL(8)
       for (std::size_t r = 0; r < kRows; ++r) {
-        const I w = V::pair(scratch.weight + r * padded_tokens + 2 * k);
+        const I w = V::four(parts.weight + r * padded_tokens + kGroup * k);
         RAXE_UNROLL(2)
         for (std::size_t v = 0; v < kWide; ++v) sums[r][v] = V::dot(sums[r][v], w, values[v]);
       }
@@ -423,11 +452,14 @@ void attend(const float* rows, const HeadShape& shape, float factor, const HeadS
             float* context, std::size_t stride) noexcept {
   using F = typename V::F;
   using I = typename V::I;
+  using Part = typename V::Part;
   constexpr std::size_t kLanes = V::kLanes;
+  constexpr std::size_t kGroup = V::kGroup;
   const std::size_t tokens = shape.tokens;
   const std::size_t padded = shape.padded;
   const std::size_t width = 3 * padded;
-  const std::size_t pairs = padded / 2;
+  const std::size_t groups = padded / kGroup;
+  const Parts<V> parts(shape, scratch);
 
   F peak[3] = {V::set(0.0F), V::set(0.0F), V::set(0.0F)};
   for (std::size_t i = 0; i < tokens; ++i) {
@@ -443,41 +475,43 @@ void attend(const float* rows, const HeadShape& shape, float factor, const HeadS
   const float value_peak = V::highest(peak[2]) + kTiny;
   const F by_query = V::set(kHeadLevels / query_peak);
   const F by_key = V::set(kHeadLevels / key_peak);
-  const F by_value = V::set(shape.value_levels / value_peak);
+  const F by_value = V::set(kHeadLevels / value_peak);
 
   const std::size_t padded_tokens = (tokens + kLanes - 1) / kLanes * kLanes;
-  for (std::size_t i = 0; i < tokens; ++i) {
+  for (std::size_t i = 0; i < padded_tokens; ++i) {
     const float* const row = rows + i * width;
-    // Keys: (tokens / kLanes, pairs, kLanes, 2).
-    alignas(64) std::int16_t key[kMaxPadded];
-    for (std::size_t d = 0; d < padded; d += kLanes) {
-      V::store_i16(scratch.query + i * padded + d, V::to_int(V::mul(V::load(row + d), by_query)));
-      V::store_i16(key + d, V::to_int(V::mul(V::load(row + padded + d), by_key)));
+    alignas(64) Part key[kMaxPadded] = {};
+    I total = V::zero();
+    if (i < tokens) {
+      for (std::size_t d = 0; d < padded; d += kLanes) {
+        const I q = V::to_int(V::mul(V::load(row + d), by_query));
+        const I k = V::to_int(V::mul(V::load(row + padded + d), by_key));
+        V::store_query(parts.query + i * padded + d, q);
+        V::store_part(key + d, k);
+        total = V::add_int(total, k);
+      }
     }
-    std::int16_t* const out =
-        scratch.key + (i / kLanes) * padded * kLanes + (i % kLanes) * 2;
+    V::store_shift(parts.shift + i, total);
+    Part* const out = parts.key + (i / kLanes) * padded * kLanes + (i % kLanes) * kGroup;
     RAXE_UNROLL(4)
-    for (std::size_t d = 0; d < pairs; ++d) __builtin_memcpy(out + d * kLanes * 2, key + 2 * d, 4);
+    for (std::size_t d = 0; d < groups; ++d) {
+      __builtin_memcpy(out + d * kLanes * kGroup, key + kGroup * d, 4);
+    }
   }
-  for (std::size_t i = tokens; i < padded_tokens; ++i) {
-    std::int16_t* const out =
-        scratch.key + (i / kLanes) * padded * kLanes + (i % kLanes) * 2;
-    for (std::size_t d = 0; d < pairs; ++d) __builtin_memset(out + d * kLanes * 2, 0, 4);
-  }
-  // Values: (tokens / 2, padded, 2).
-  for (std::size_t i = 0; i < tokens; i += 2) {
-    const float* const row = rows + i * width + 2 * padded;
+  for (std::size_t i = 0; i < tokens; i += kGroup) {
     for (std::size_t d = 0; d < padded; d += kLanes) {
-      const I even = V::to_int(V::mul(V::load(row + d), by_value));
-      const I odd = i + 1 < tokens ? V::to_int(V::mul(V::load(row + width + d), by_value))
-                                   : V::zero();
-      V::store_int(scratch.value + i * padded + d * 2, V::interleave(even, odd));
+      I group[kGroup];
+      for (std::size_t g = 0; g < kGroup; ++g) {
+        const float* const from = rows + (i + g) * width + 2 * padded + d;
+        group[g] = i + g < tokens ? V::to_int(V::mul(V::load(from), by_value)) : V::zero();
+      }
+      V::store_int(parts.value + i * padded + d * kGroup, V::interleave(group));
     }
   }
 
   const float to_log2 =
       query_peak / kHeadLevels * (key_peak / kHeadLevels) * factor * kLog2E;
-  const float value_step = value_peak / shape.value_levels;
+  const float value_step = value_peak / kHeadLevels;
   const std::size_t blocks = (tokens + V::kHeadRows - 1) / V::kHeadRows;
   const std::size_t each = tokens / blocks;
   const std::size_t longer = tokens % blocks;

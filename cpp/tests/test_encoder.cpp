@@ -344,7 +344,7 @@ std::vector<float> attend(const std::vector<float>& rows, const HeadCase& c, std
       value(even * c.padded()), weight(detail::kScoreRows * even);
   std::vector<float> score(detail::kScoreRows * even);
   std::vector<float> out((c.tokens - 1) * stride + c.head, -7.0F);
-  const HeadShape shape{c.tokens, c.head, c.padded(), detail::kValueLevels};
+  const HeadShape shape{c.tokens, c.head, c.padded()};
   kernels().attend(rows.data(), shape, 1.0F / std::sqrt(static_cast<float>(c.head)),
                    HeadScratch{query.data(), key.data(), value.data(), score.data(), weight.data()},
                    out.data(), stride);
@@ -395,13 +395,14 @@ TEST_CASE("encoder all: attention equals doubles at every length and head size")
       }
       CAPTURE(head);
       CAPTURE(tokens);
-      CHECK(worst < 2e-3 * peak);
+      // 8 bits of queries, keys, values and weights; the variants agree to the bit.
+      CHECK(worst < 2e-2 * peak);
     }
   }
 }
 
 TEST_CASE("encoder safety: attention at the edges of its integers") {
-  // The most tokens at full levels, all products of one sign: the sums reach 2^31 - 2^21.
+  // Many tokens at full levels, all products of one sign.
   for (const float sign : {1.0F, -1.0F}) {
     for (const std::size_t head : {32U, 128U}) {
       const HeadCase c{512, head};
