@@ -98,7 +98,14 @@ struct Vnni {
   }
   static RAXE_INLINE float highest(F a) noexcept { return _mm512_reduce_max_ps(a); }
   static RAXE_INLINE float lowest(F a) noexcept { return _mm512_reduce_min_ps(a); }
-  static RAXE_INLINE int sum_int(I a) noexcept { return _mm512_reduce_add_epi32(a); }
+  static RAXE_INLINE int sum_int(I a) noexcept {
+    const __m256i eight =
+        _mm256_add_epi32(_mm512_castsi512_si256(a), _mm512_extracti64x4_epi64(a, 1));
+    __m128i four =
+        _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+    four = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4E));
+    return _mm_cvtsi128_si32(_mm_add_epi32(four, _mm_shuffle_epi32(four, 0xB1)));
+  }
 
   template <std::size_t kTileRows, std::size_t kWide, bool kPrefetch>
   static RAXE_INLINE void products(const Tile& t, I (&sums)[kTileRows][kWide]) noexcept {

@@ -1,7 +1,7 @@
 // The encoder's kernels on vectors, for the files that know how wide these are. `V` names the
 // instruction set: types F (floats) and I (int32), kLanes of each, kRows and kVectors of a tile,
-// kHeadRows and kHeadVectors, and the operations used below. Everything here has internal linkage: V lives in an
-// unnamed namespace.
+// kHeadRows and kHeadVectors, and the operations used below. Everything here has internal linkage:
+// V lives in an unnamed namespace.
 #pragma once
 
 #include <cstddef>
@@ -290,8 +290,8 @@ void linear(const PackedLinear& layer, QuantizedRows x, std::size_t rows, float*
 
 // Queries, keys, values and weights as V multiplies them, kGroup elements of four bytes at a time:
 // query (tokens, padded), key (tokens / kLanes, padded / kGroup, kLanes, kGroup), value
-// (tokens / kGroup, padded, kGroup), weight (kScoreRows, tokens). Where queries are made unsigned by
-// adding an offset, `shift` takes the offset's products out of the scores again, key by key.
+// (tokens / kGroup, padded, kGroup), weight (kScoreRows, tokens). Where queries are made unsigned
+// by adding an offset, `shift` takes the offset's products out of the scores again, key by key.
 template <class V>
 struct Parts {
   typename V::Part *query, *key, *value, *weight;

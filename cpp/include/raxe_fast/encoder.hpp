@@ -1,8 +1,9 @@
 // A BERT sentence encoder in INT8: token ids in, float32 token embeddings out. One thread per call.
 //
 // Weights are INT8 with one scale per output; activations are quantised on the way, each token for
-// itself, to 8 bits between its own smallest and largest value, queries, keys and values by head. All sums of products are integers and exact, and all float operations are
-// the same in the same order on every instruction set: an encoder gives the same bits everywhere.
+// itself, to 8 bits between its own smallest and largest value, queries, keys and values by head.
+// All sums of products are integers and exact, and all float operations are the same in the same
+// order on every instruction set: an encoder gives the same bits everywhere.
 #pragma once
 
 #include <cstddef>
