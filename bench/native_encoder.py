@@ -45,6 +45,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         default=5,
         help="calls in a row of one encoder before the next takes over; 1: strictly A B A B",
     )
+    parser.add_argument("--note", default="", help="goes into the record, for what is unusual")
     options = parser.parse_args(arguments)
     if min(options.iterations, options.block) < 1 or min(options.buckets, default=8) < 8:
         parser.error("--iterations and --block must be at least 1, --buckets at least 8")
@@ -157,6 +158,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "schema": 1,
         "benchmark": "native_encoder",
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "note": options.note,
         "model": model_id,
         "threads": 1,
         "batch": 1,
