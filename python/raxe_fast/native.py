@@ -39,7 +39,7 @@ class NativeEncoder(TokenEncoder):
 
     Each token's activations are quantised by themselves, not those of a whole batch together: the
     embeddings of a text do not depend on its batch, and they are the same to the last bit on every
-    machine.
+    instruction set.
 
     Raises EncoderError where the model cannot be read or is another graph (float, MPNet),
     ValueError for bad ``threads`` or ``cpus``.

@@ -61,9 +61,10 @@ class Scanner:
             neighbours; 1, the default, makes every score reproducible text by text, and on one
             thread batches gain little. Ignored where there is a deadline.
         backend: what runs the encoder: ``"onnxruntime"``, or ``"native"``, this package's own INT8
-            kernels, on one thread per call. Native takes half to two thirds of the time and gives
-            the same bits on every machine and in every batch, but its embeddings differ a little
-            from those of ONNX Runtime, on which the model's forests and thresholds were made.
+            kernels, on one thread per call. Native takes half to two thirds of the time, and
+            its token embeddings are the same to the bit on every instruction set and in every
+            batch, but they differ a little from those of ONNX Runtime, on which the model's
+            forests and thresholds were made.
         forest: see :func:`~raxe_fast.load_model`.
         async_workers: texts that :meth:`scan_async` works on at a time.
 
