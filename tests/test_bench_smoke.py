@@ -149,6 +149,23 @@ def test_fused_record(any_model: Path, tmp_path: Path) -> None:
     assert "packed" in report["meets_targets"]
 
 
+def test_native_encoder_record(tiny_model: Path, tmp_path: Path) -> None:
+    output = tmp_path / "native.json"
+    run(
+        "native_encoder.py", "--output", output, "--model", tiny_model,
+        "--iterations", "4", "--block", "2", "--buckets", "12", "20",
+    )  # fmt: skip
+    report = json.loads(output.read_text())
+    assert report["encoders"][0] == "onnxruntime" and len(report["encoders"]) > 1
+    assert [bucket["tokens"] for bucket in report["buckets"]] == [12, 20]
+    for bucket in report["buckets"]:
+        assert list(bucket["milliseconds"]) == report["encoders"]
+        for name in report["encoders"][1:]:
+            assert bucket["milliseconds"][name]["n"] == 4
+            assert bucket["times_faster"][name]["p50"] > 0
+            assert bucket["cosine_to_onnxruntime"][name]["min"] > 0.9
+
+
 @pytest.fixture(scope="module")
 def bench_path() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:

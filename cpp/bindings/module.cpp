@@ -28,6 +28,7 @@
 #include <vector>
 
 #include "raxe_fast/cpu.hpp"
+#include "raxe_fast/encoder.hpp"
 #include "raxe_fast/normalize.hpp"
 #include "raxe_fast/pooling.hpp"
 #include "raxe_fast/score.hpp"
@@ -60,6 +61,7 @@ struct PyClusters : Held<rf::Clusters> {
 
 using PyFeatures = Held<rf::Features>;
 using PyScorer = Held<rf::Scorer>;
+using PyEncoder = Held<rf::NativeEncoder>;
 
 // __init__ from a function that makes the object. (nb::new_ would cast all arguments twice.)
 template <typename T, typename... Args>
@@ -457,6 +459,107 @@ Out<float, 1> feature_row(const PyFeatures& self, const In<float, 1>& embedding,
   return to_numpy<float, 1>(std::move(row), {n});
 }
 
+// ---- the encoder -----------------------------------------------------------------------------
+
+// The arrays of one layer by name. The result's pointers live as long as `layer` holds the arrays.
+class LayerArrays {
+ public:
+  LayerArrays(nb::handle layer, std::size_t index) : index_(index) {
+    if (!nb::isinstance<nb::dict>(layer)) throw nb::type_error(where("is not a dict").c_str());
+    arrays_ = nb::borrow<nb::dict>(layer);
+  }
+
+  rf::LinearWeights linear(const char* name) {
+    const auto weight =
+        get<std::int8_t, 2>(std::string(name) + ".weight", "int8 (inputs, outputs)");
+    const std::size_t outputs = weight.shape(1);
+    return {weight.data(), row(std::string(name) + ".scale", outputs),
+            row(std::string(name) + ".bias", outputs), weight.shape(0), outputs};
+  }
+  rf::NormWeights norm(const char* name, std::size_t width) {
+    return {row(std::string(name) + ".gamma", width), row(std::string(name) + ".beta", width)};
+  }
+
+ private:
+  [[nodiscard]] std::string where(const std::string& what) const {
+    return "layers[" + std::to_string(index_) + "] " + what;
+  }
+  template <typename T, std::size_t N>
+  In<T, N> get(const std::string& name, const char* kind) {
+    if (!arrays_.contains(name.c_str())) {
+      throw std::invalid_argument(where("has no " + name));
+    }
+    return cast_array<T, N>(arrays_[name.c_str()],
+                            where(name + ": not a C-contiguous " + kind).c_str());
+  }
+  const float* row(const std::string& name, std::size_t width) {
+    const auto array = get<float, 1>(name, "float32 (n,)");
+    if (array.shape(0) != width) throw std::invalid_argument(where(name + " has another length"));
+    return array.data();
+  }
+
+  std::size_t index_;
+  nb::dict arrays_;
+};
+
+PyEncoder make_encoder(const In<std::int8_t, 2>& words, const In<float, 1>& word_scale,
+                       const In<float, 2>& positions, const In<float, 1>& gamma,
+                       const In<float, 1>& beta, nb::list layers, std::size_t heads,
+                       float epsilon) {
+  rf::EncoderWeights weights;
+  weights.vocabulary = words.shape(0);
+  weights.hidden = words.shape(1);
+  weights.positions = positions.shape(0);
+  weights.heads = heads;
+  weights.epsilon = epsilon;
+  if (word_scale.shape(0) != weights.vocabulary) {
+    throw std::invalid_argument("word_scale: not one entry per row of words");
+  }
+  if (positions.shape(1) != weights.hidden) {
+    throw std::invalid_argument("positions: rows differ from words in length");
+  }
+  if (gamma.shape(0) != weights.hidden || beta.shape(0) != weights.hidden) {
+    throw std::invalid_argument("gamma and beta: not of the length of a row of words");
+  }
+  weights.words = words.data();
+  weights.word_scale = word_scale.data();
+  weights.position = positions.data();
+  weights.norm = {gamma.data(), beta.data()};
+  // The GIL is kept: the arrays of the dicts are borrowed.
+  const std::size_t n_layers = nb::len(layers);
+  for (std::size_t i = 0; i < n_layers; ++i) {
+    LayerArrays arrays(layers[i], i);
+    rf::EncoderLayerWeights layer;
+    layer.query = arrays.linear("query");
+    layer.key = arrays.linear("key");
+    layer.value = arrays.linear("value");
+    layer.attention_out = arrays.linear("attention_out");
+    layer.attention_norm = arrays.norm("attention_norm", weights.hidden);
+    layer.intermediate = arrays.linear("intermediate");
+    layer.output = arrays.linear("output");
+    layer.output_norm = arrays.norm("output_norm", weights.hidden);
+    weights.layers.push_back(layer);
+  }
+  return {std::make_shared<rf::NativeEncoder>(weights)};
+}
+
+Out<float, 3> encode(const PyEncoder& self, const In<std::int64_t, 2>& ids) {
+  const rf::NativeEncoder& encoder = *self.part;
+  const std::size_t batch = ids.shape(0);
+  const std::size_t length = ids.shape(1);
+  const std::size_t n = batch * length * encoder.hidden();
+  // Not a vector: nobody needs the zeros.
+  std::unique_ptr<float[]> out(new float[n]);
+  {
+    nb::gil_scoped_release release;
+    encoder.encode(ids.data(), batch, length, out.get());
+  }
+  float* const data = out.release();
+  nb::capsule owner(data, [](void* p) noexcept { delete[] static_cast<float*>(p); });
+  const std::array<std::size_t, 3> shape{batch, length, encoder.hidden()};
+  return Out<float, 3>(data, 3, shape.data(), owner);
+}
+
 // ---- the fused call --------------------------------------------------------------------------
 
 PyScorer make_scorer(const PyForest& binary, const PyForest& family, const PyForest& subfamily,
@@ -778,6 +881,40 @@ void bind_scoring(nb::module_& m) {
                    [](const PyScorer& s) { return s.part->parts().detail_threshold; });
 }
 
+void bind_encoder(nb::module_& m) {
+  nb::class_<PyEncoder>(m, "NativeEncoder",
+                        "A BERT sentence encoder in INT8. Immutable and thread-safe; one thread per "
+                        "call.")
+      .def("__init__", init(&make_encoder), "words"_a.noconvert(), "word_scale"_a.noconvert(),
+           "positions"_a.noconvert(), "gamma"_a.noconvert(), "beta"_a.noconvert(), "layers"_a,
+           "heads"_a, "epsilon"_a = 1e-12F,
+           "words int8 (V, H) and word_scale float32 (V,), positions float32 (P, H), gamma and beta\n"
+           "(H,) of the norm of the embeddings; all are copied. layers: for each a dict of\n"
+           "{query,key,value,attention_out,intermediate,output}.weight int8 (inputs, outputs),\n"
+           "within +-64, with .scale and .bias float32 (outputs,), and\n"
+           "{attention_norm,output_norm}.{gamma,beta} float32 (H,).\n\n"
+           "Packs the weights for the instruction set in use, which stays that of this encoder.\n"
+           "Raises TypeError for another dtype, rank or layout, ValueError for missing arrays, shapes\n"
+           "that do not fit or are out of range, weights out of range, values that are not finite.",
+           nb::sig("def __init__(self, words: NDArray[numpy.int8], word_scale: "
+                   "NDArray[numpy.float32], positions: NDArray[numpy.float32], gamma: "
+                   "NDArray[numpy.float32], beta: NDArray[numpy.float32], layers: list[dict[str, "
+                   "NDArray[typing.Any]]], heads: int, epsilon: float = 1e-12) -> None"))
+      .def("encode", &encode, "ids"_a.noconvert(),
+           "ids: int64 (B, S), C order, without padding. Returns float32 (B, S, H): token\n"
+           "embeddings. The GIL is released; the rows of a text do not depend on its batch.\n\n"
+           "Raises ValueError for ids outside the vocabulary, S = 0 or S > positions.")
+      .def_prop_ro("hidden", [](const PyEncoder& e) { return e.part->hidden(); })
+      .def_prop_ro("layers", [](const PyEncoder& e) { return e.part->layers(); })
+      .def_prop_ro("positions", [](const PyEncoder& e) { return e.part->positions(); },
+                   "The most tokens of a text.")
+      .def_prop_ro("vocabulary", [](const PyEncoder& e) { return e.part->vocabulary(); })
+      .def_prop_ro("nbytes", [](const PyEncoder& e) { return e.part->bytes(); },
+                   "Size of the packed weights and tables.")
+      .def_prop_ro("kernels", [](const PyEncoder& e) { return e.part->kernels(); },
+                   "\"scalar\", \"avx2\" or \"avx512vnni\". The results are the same to the bit.");
+}
+
 }  // namespace
 
 NB_MODULE(_core, m) {
@@ -804,5 +941,6 @@ NB_MODULE(_core, m) {
   bind_tokens(m);
   bind_parts(m);
   bind_features(m);
+  bind_encoder(m);
   bind_scoring(m);
 }

@@ -33,6 +33,16 @@ Isa detected_isa() noexcept {
   return isa;
 }
 
+bool detected_vnni() noexcept {
+#if defined(__x86_64__)
+  static const bool vnni =
+      detected_isa() == Isa::avx512 && __builtin_cpu_supports("avx512vnni") != 0;
+  return vnni;
+#else
+  return false;
+#endif
+}
+
 Isa active_isa() noexcept { return level().load(std::memory_order_relaxed); }
 
 void force_isa(Isa isa) {

@@ -249,6 +249,53 @@ class Features:
     def full_size(self) -> int:
         """Length of the row that the family and subfamily forests see."""
 
+class NativeEncoder:
+    """
+    A BERT sentence encoder in INT8. Immutable and thread-safe; one thread per call.
+    """
+
+    def __init__(self, words: NDArray[numpy.int8], word_scale: NDArray[numpy.float32], positions: NDArray[numpy.float32], gamma: NDArray[numpy.float32], beta: NDArray[numpy.float32], layers: list[dict[str, NDArray[Any]]], heads: int, epsilon: float = 1e-12) -> None:
+        """
+        words int8 (V, H) and word_scale float32 (V,), positions float32 (P, H), gamma and beta
+        (H,) of the norm of the embeddings; all are copied. layers: for each a dict of
+        {query,key,value,attention_out,intermediate,output}.weight int8 (inputs, outputs),
+        within +-64, with .scale and .bias float32 (outputs,), and
+        {attention_norm,output_norm}.{gamma,beta} float32 (H,).
+
+        Packs the weights for the instruction set in use, which stays that of this encoder.
+        Raises TypeError for another dtype, rank or layout, ValueError for missing arrays, shapes
+        that do not fit or are out of range, weights out of range, values that are not finite.
+        """
+
+    def encode(self, ids: Annotated[NDArray[numpy.int64], dict(shape=(None, None), order='C', device='cpu', writable=False)]) -> Annotated[NDArray[numpy.float32], dict(shape=(None, None, None), order='C')]:
+        """
+        ids: int64 (B, S), C order, without padding. Returns float32 (B, S, H): token
+        embeddings. The GIL is released; the rows of a text do not depend on its batch.
+
+        Raises ValueError for ids outside the vocabulary, S = 0 or S > positions.
+        """
+
+    @property
+    def hidden(self) -> int: ...
+
+    @property
+    def layers(self) -> int: ...
+
+    @property
+    def positions(self) -> int:
+        """The most tokens of a text."""
+
+    @property
+    def vocabulary(self) -> int: ...
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the packed weights and tables."""
+
+    @property
+    def kernels(self) -> str:
+        """"scalar", "avx2" or "avx512vnni". The results are the same to the bit."""
+
 class TextScore:
     """What Scorer.score says of one text. Read-only."""
 

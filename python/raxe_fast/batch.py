@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from raxe_fast import _core
-    from raxe_fast.encoder import Encoder
+    from raxe_fast.encoder import TokenEncoder
     from raxe_fast.reader import Reader
     from raxe_fast.windows import Window
 
@@ -45,7 +45,7 @@ class Batcher:
 
     def __init__(
         self,
-        encoder: Encoder,
+        encoder: TokenEncoder,
         reader: Reader,
         scorer: _core.Scorer,
         batch_size: int,

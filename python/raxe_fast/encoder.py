@@ -1,56 +1,48 @@
-"""Runs an exported sentence encoder with ONNX Runtime, threads and CPUs only as asked for."""
+"""Encoders as scanners see them, and the one that runs an exported encoder with ONNX Runtime.
+
+Threads and CPUs are used only as asked for.
+"""
 
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from raxe_fast.errors import EncoderError
 
-__all__ = ["Encoder"]
+__all__ = ["Backend", "Encoder", "TokenEncoder", "read_model"]
 
-_INPUT = "input_ids"
-_OUTPUT = "token_embeddings"
+Backend = Literal["onnxruntime", "native"]
+INPUT = "input_ids"
+OUTPUT = "token_embeddings"
+_UNNAMED = "the encoder"
 _LOG_ERRORS = 3
 
 
-class Encoder:
-    """Token ids to token embeddings.
-
-    ``model`` is the path of an exported encoder.onnx or its bytes. ``threads`` is the whole
-    number of threads that work on one call, the caller included: with 1 there is no pool at all.
-    ``cpus`` names one CPU per thread. The pool's ``threads - 1`` workers are pinned to
-    ``cpus[1:]`` for the life of the session; the calling thread belongs to the caller and is only
-    pinned, to ``cpus[0]``, inside ``with encoder.pinned():``. Without ``cpus`` nothing is pinned.
+class TokenEncoder(ABC):
+    """Token ids to token embeddings, whatever computes them.
 
     An encoder never changes after construction and may be called from several threads at once.
-    Raises EncoderError where the model cannot be loaded or is not such an encoder, ValueError for
-    bad ``threads`` or ``cpus``.
+    Raises ValueError for bad ``threads`` or ``cpus``.
     """
 
-    __slots__ = ("_cpus", "_hidden", "_max_tokens", "_outputs", "_run", "_threads")
+    __slots__ = ("_cpus", "_hidden", "_max_tokens", "_threads")
 
-    def __init__(
-        self,
-        model: str | Path | bytes,
-        *,
-        threads: int = 1,
-        cpus: Sequence[int] | None = None,
-    ) -> None:
+    _hidden: int
+    _max_tokens: int | None
+
+    def __init__(self, threads: int, cpus: Sequence[int] | None) -> None:
         if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
             raise ValueError(f"threads must be a positive integer, not {threads!r}")
         self._threads = threads
         self._cpus = None if cpus is None else _checked_cpus(cpus, threads)
-        session = _open_session(model, threads, self._cpus)
-        self._hidden, self._max_tokens = _check_interface(session)
-        self._run = session.run
-        self._outputs = [_OUTPUT]
 
     @property
     def hidden_size(self) -> int:
@@ -75,12 +67,10 @@ class Encoder:
         """Embed a batch of texts of equal token count.
 
         ``ids`` is int64 (B, S), B and S at least 1, special tokens included and nothing padded:
-        there is no mask. Returns a new C-contiguous float32 (B, S, H). With INT8 encoders the
-        activations are quantised over the whole batch, so the last digits of a row depend on the
-        other rows of its batch.
+        there is no mask. Returns a new C-contiguous float32 (B, S, H).
 
         Raises EncoderError for another dtype or shape, ids outside the vocabulary, more than
-        ``max_tokens`` tokens, or a failure of ONNX Runtime.
+        ``max_tokens`` tokens, or a failure of what runs the encoder.
         """
         if not isinstance(ids, np.ndarray) or ids.dtype != np.int64 or ids.ndim != 2:
             raise EncoderError(f"expected int64 ids of shape (batch, tokens), got {_describe(ids)}")
@@ -91,10 +81,13 @@ class Encoder:
         if int(ids.min()) < 0:  # ONNX would count it from the end of the vocabulary
             raise EncoderError(f"token id {int(ids.min())} is negative")
         try:
-            result: npt.NDArray[np.float32] = self._run(self._outputs, {_INPUT: ids})[0]
+            return self._run(ids)
         except Exception as error:  # ONNX Runtime's own classes derive from Exception directly
             raise EncoderError(f"encoding ids of shape {ids.shape} failed: {error}") from error
-        return result
+
+    @abstractmethod
+    def _run(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        """:meth:`encode` for ids of good shape; may raise anything for bad ones."""
 
     def warm_up(self, lengths: Sequence[int] = (16, 64)) -> None:
         """Encode once at each token count, so that the first real text finds memory allocated and
@@ -122,6 +115,55 @@ class Encoder:
             yield
         finally:
             os.sched_setaffinity(0, before)
+
+
+class Encoder(TokenEncoder):
+    """An encoder that ONNX Runtime runs.
+
+    ``model`` is the path of an exported encoder.onnx or its bytes. ``threads`` is the whole
+    number of threads that work on one call, the caller included: with 1 there is no pool at all.
+    ``cpus`` names one CPU per thread. The pool's ``threads - 1`` workers are pinned to
+    ``cpus[1:]`` for the life of the session; the calling thread belongs to the caller and is only
+    pinned, to ``cpus[0]``, inside ``with encoder.pinned():``. Without ``cpus`` nothing is pinned.
+
+    With INT8 encoders the activations are quantised over the whole batch, so the last digits of a
+    text's embeddings depend on the other texts of its batch.
+
+    Raises EncoderError where the model cannot be loaded or is not such an encoder, ValueError for
+    bad ``threads`` or ``cpus``.
+    """
+
+    __slots__ = ("_outputs", "_session_run")
+
+    def __init__(
+        self,
+        model: str | Path | bytes,
+        *,
+        threads: int = 1,
+        cpus: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__(threads, cpus)
+        session = _open_session(model, threads, self._cpus)
+        self._hidden, self._max_tokens = _check_interface(session)
+        self._session_run = session.run
+        self._outputs = [OUTPUT]
+
+    def _run(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        result: npt.NDArray[np.float32] = self._session_run(self._outputs, {INPUT: ids})[0]
+        return result
+
+
+def read_model(model: str | Path | bytes) -> tuple[str, bytes]:
+    """What messages call a model, and its bytes. Raises EncoderError if it cannot be read."""
+    if isinstance(model, bytes):
+        return _UNNAMED, model
+    name = os.fspath(model)
+    try:
+        return name, Path(name).read_bytes()
+    except FileNotFoundError:
+        raise EncoderError(f"{name}: there is no such file") from None
+    except OSError as error:
+        raise EncoderError(f"{name}: cannot be read: {error.strerror or error}") from error
 
 
 def _checked_cpus(cpus: Sequence[int], threads: int) -> tuple[int, ...]:
@@ -158,7 +200,7 @@ def _open_session(model: str | Path | bytes, threads: int, cpus: tuple[int, ...]
             options.add_session_config_entry("session.intra_op_thread_affinities", groups)
     if isinstance(model, bytes):
         source: str | bytes = model
-        name = "the encoder"
+        name = _UNNAMED
     else:
         source = name = os.fspath(model)
         if not Path(name).is_file():
@@ -172,9 +214,9 @@ def _open_session(model: str | Path | bytes, threads: int, cpus: tuple[int, ...]
 def _check_interface(session: Any) -> tuple[int, int | None]:
     inputs = [(value.name, value.type, len(value.shape)) for value in session.get_inputs()]
     outputs = [(value.name, value.type, len(value.shape)) for value in session.get_outputs()]
-    if inputs != [(_INPUT, "tensor(int64)", 2)] or outputs != [(_OUTPUT, "tensor(float)", 3)]:
+    if inputs != [(INPUT, "tensor(int64)", 2)] or outputs != [(OUTPUT, "tensor(float)", 3)]:
         raise EncoderError(
-            f"not an encoder: expected int64 {_INPUT} (batch, sequence) and float32 {_OUTPUT} "
+            f"not an encoder: expected int64 {INPUT} (batch, sequence) and float32 {OUTPUT} "
             f"(batch, sequence, hidden), found {inputs} and {outputs}"
         )
     hidden = session.get_outputs()[0].shape[2]

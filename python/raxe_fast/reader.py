@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from raxe_fast.encoder import Encoder
+    from raxe_fast.encoder import TokenEncoder
     from raxe_fast.windows import Window, Windower
 
 __all__ = ["Reader"]
@@ -30,7 +30,7 @@ class Reader:
 
     def __init__(
         self,
-        encoder: Encoder,
+        encoder: TokenEncoder,
         windower: Windower,
         *,
         max_chars: int,

@@ -15,7 +15,7 @@ from raxe_fast import _core
 from raxe_fast.errors import EncoderError, ModelFormatError, ModelSelfTestError
 
 if TYPE_CHECKING:
-    from raxe_fast.encoder import Encoder
+    from raxe_fast.encoder import Backend, TokenEncoder
     from raxe_fast.model import Model
     from raxe_fast.parts import SelfTest
     from raxe_fast.windows import Windower
@@ -54,14 +54,28 @@ def check_forests(
             )
 
 
-def open_encoder(model: Model, *, threads: int = 1, cpus: Sequence[int] | None = None) -> Encoder:
-    """The model's encoder. Raises ``ModelFormatError`` if it is none, or not the manifest's, and
-    ``ValueError`` for bad ``threads`` or ``cpus``."""
-    from raxe_fast.encoder import Encoder
-
+def open_encoder(
+    model: Model,
+    *,
+    threads: int = 1,
+    cpus: Sequence[int] | None = None,
+    backend: Backend = "onnxruntime",
+) -> TokenEncoder:
+    """The model's encoder. Raises ``ModelFormatError`` if it is none, not the manifest's, or not
+    for this backend, and ``ValueError`` for bad ``threads``, ``cpus`` or ``backend``."""
     spec = model.manifest.encoder
+    encoder: TokenEncoder
     try:
-        encoder = Encoder(model.encoder_onnx, threads=threads, cpus=cpus)
+        if backend == "native":
+            from raxe_fast.native import NativeEncoder
+
+            encoder = NativeEncoder(model.encoder_onnx, threads=threads, cpus=cpus)
+        elif backend == "onnxruntime":
+            from raxe_fast.encoder import Encoder
+
+            encoder = Encoder(model.encoder_onnx, threads=threads, cpus=cpus)
+        else:
+            raise ValueError(f"backend must be 'onnxruntime' or 'native', not {backend!r}")
     except EncoderError as error:
         raise ModelFormatError(str(error), path=model.path, member=spec.file) from error
     if encoder.hidden_size != spec.hidden_size:
@@ -97,7 +111,7 @@ def open_windower(model: Model) -> Windower:
 
 
 def check_encoder(
-    stored: SelfTest, encoder: Encoder, file: str, path: str, limit: int | None = None
+    stored: SelfTest, encoder: TokenEncoder, file: str, path: str, limit: int | None = None
 ) -> float:
     """Lowest cosine of pooled encoder output to the stored embedding, over ``limit`` texts.
 

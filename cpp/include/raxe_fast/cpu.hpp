@@ -1,4 +1,4 @@
-// Run-time choice of instruction set for the dispatched kernels (pooling, clusters).
+// Run-time choice of instruction set for the dispatched kernels (pooling, clusters, encoder).
 #pragma once
 
 #include <string_view>
@@ -9,6 +9,9 @@ enum class Isa : int { scalar = 0, avx2 = 1, avx512 = 2 };
 
 // Best instruction set of this machine (cpuid and OS support), ignoring any forced level.
 [[nodiscard]] Isa detected_isa() noexcept;
+
+// Whether this machine has AVX-512 VNNI (dot products of bytes) besides Isa::avx512.
+[[nodiscard]] bool detected_vnni() noexcept;
 
 // The level in use: min(detected, forced).
 [[nodiscard]] Isa active_isa() noexcept;

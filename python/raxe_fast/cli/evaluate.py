@@ -68,6 +68,9 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
         "--minutes", type=float, default=25.0, help="fine-tuning time of a fold (default: 25)"
     )
     parser.add_argument("--threads", type=positive, default=1)
+    parser.add_argument(
+        "--backend", choices=("onnxruntime", "native"), default="onnxruntime", help="of the encoder"
+    )
     parser.add_argument("--forest", choices=("auto", "compiled", "packed"), default="auto")
     parser.add_argument("--quiet", action="store_true", help="no tables, no progress bar")
     parser.set_defaults(run=run)
@@ -107,7 +110,9 @@ def run(args: Namespace) -> int:
                 errors.print(str(bad), markup=False)
             errors.print(f"{args.corpus}: no records", markup=False)
             return 2
-        with Scanner(args.model, threads=args.threads, forest=args.forest) as scanner:
+        with Scanner(
+            args.model, threads=args.threads, forest=args.forest, backend=args.backend
+        ) as scanner:
             block, warn = scanner.model.manifest.thresholds[args.policy]
             outcomes = scan_records(
                 scanner,
@@ -125,7 +130,11 @@ def run(args: Namespace) -> int:
                 hardware=hardware(),
                 bad_lines=[str(bad) for bad in corpus.bad],
                 seed=args.seed,
-                extra={"method": "scanner", "forests": dict(scanner.model.forest_kinds)},
+                extra={
+                    "method": "scanner",
+                    "forests": dict(scanner.model.forest_kinds),
+                    "backend": args.backend,
+                },
             )
             if args.robustness:
                 report["robustness"] = measure_robustness(

@@ -67,6 +67,12 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--fail-open", action="store_true", help="allow a text whose scan failed")
     parser.add_argument("--model", help="directory, .raxe archive or installed id")
     parser.add_argument("--threads", type=_positive, default=1, help="encoder threads (default 1)")
+    parser.add_argument(
+        "--backend",
+        choices=("onnxruntime", "native"),
+        default="onnxruntime",
+        help="what runs the encoder (default onnxruntime; native: one thread)",
+    )
     parser.add_argument("--deadline-ms", type=float, help="time for one text")
 
 
@@ -83,7 +89,11 @@ def run(args: argparse.Namespace) -> int:
     entries = read_inputs(inputs, field=args.field, lines=args.lines, literal=args.text)
     form = args.format or ("table" if sys.stdout.isatty() else "jsonl")
     with Scanner(
-        args.model, threads=args.threads, policy=_policy(args), deadline_ms=args.deadline_ms
+        args.model,
+        threads=args.threads,
+        policy=_policy(args),
+        deadline_ms=args.deadline_ms,
+        backend=args.backend,
     ) as scanner:
         session = _Session(args.explain)
         pairs = session.scan(scanner, entries)

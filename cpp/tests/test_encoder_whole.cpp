@@ -1,0 +1,344 @@
+// The whole encoder against a naive BERT in doubles, on random weights.
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <random>
+#include <stdexcept>
+#include <thread>
+#include <vector>
+
+#include "isa_levels.hpp"
+#include "raxe_fast/encoder.hpp"
+
+using namespace raxe_fast;
+using raxe_fast::test::on_every_isa;
+
+namespace {
+
+struct Shape {
+  std::size_t hidden, heads, attention, inner, layers;
+};
+
+constexpr std::size_t kVocabulary = 50;
+constexpr std::size_t kPositions = 80;
+
+// Owns random weights. Not movable: the views point into it.
+class Random {
+ public:
+  explicit Random(const Shape& shape) : random_(9) {
+    w.vocabulary = kVocabulary;
+    w.positions = kPositions;
+    w.hidden = shape.hidden;
+    w.heads = shape.heads;
+    w.words = weights(kVocabulary * shape.hidden, 127);
+    w.word_scale = floats(kVocabulary, 0.01F, 0.001F);
+    w.position = floats(kPositions * shape.hidden, 0.0F, 0.2F);
+    w.norm = norm(shape.hidden);
+    for (std::size_t i = 0; i < shape.layers; ++i) {
+      EncoderLayerWeights layer;
+      layer.query = linear(shape.hidden, shape.attention);
+      layer.key = linear(shape.hidden, shape.attention);
+      layer.value = linear(shape.hidden, shape.attention);
+      layer.attention_out = linear(shape.attention, shape.hidden);
+      layer.intermediate = linear(shape.hidden, shape.inner);
+      layer.output = linear(shape.inner, shape.hidden);
+      layer.attention_norm = norm(shape.hidden);
+      layer.output_norm = norm(shape.hidden);
+      w.layers.push_back(layer);
+    }
+  }
+  Random(const Random&) = delete;
+  Random& operator=(const Random&) = delete;
+
+  EncoderWeights w;
+
+  float* floats(std::size_t n, float mean, float deviation) {
+    std::normal_distribution<float> normal(mean, deviation);
+    auto& values = floats_.emplace_back(std::make_unique<std::vector<float>>(n));
+    for (float& value : *values) value = normal(random_);
+    return values->data();
+  }
+  std::int8_t* weights(std::size_t n, int limit) {
+    auto& values = bytes_.emplace_back(std::make_unique<std::vector<std::int8_t>>(n));
+    for (auto& value : *values) {
+      const auto any = static_cast<int>(random_() % (2U * static_cast<unsigned>(limit) + 1U));
+      value = static_cast<std::int8_t>(any - limit);
+    }
+    return values->data();
+  }
+
+ private:
+  LinearWeights linear(std::size_t inputs, std::size_t outputs) {
+    const float scale = 1.0F / (37.0F * std::sqrt(static_cast<float>(inputs)));
+    return {weights(inputs * outputs, 64), floats(outputs, scale, 0.1F * scale),
+            floats(outputs, 0.0F, 0.1F), inputs, outputs};
+  }
+  NormWeights norm(std::size_t width) {
+    return {floats(width, 1.0F, 0.1F), floats(width, 0.0F, 0.1F)};
+  }
+
+  std::mt19937 random_;
+  std::vector<std::unique_ptr<std::vector<float>>> floats_;
+  std::vector<std::unique_ptr<std::vector<std::int8_t>>> bytes_;
+};
+
+using Rows = std::vector<std::vector<double>>;
+
+Rows project(const Rows& x, const LinearWeights& l) {
+  Rows out;
+  for (const auto& row : x) {
+    auto& y = out.emplace_back(l.outputs);
+    for (std::size_t n = 0; n < l.outputs; ++n) {
+      double sum = 0.0;
+      for (std::size_t k = 0; k < l.inputs; ++k) sum += row[k] * l.weight[k * l.outputs + n];
+      y[n] = sum * double{l.scale[n]} + double{l.bias[n]};
+    }
+  }
+  return out;
+}
+
+Rows normalise(Rows x, const Rows* residual, const NormWeights& norm, double epsilon) {
+  for (std::size_t r = 0; r < x.size(); ++r) {
+    auto& row = x[r];
+    double mean = 0.0;
+    double variance = 0.0;
+    for (std::size_t i = 0; i < row.size(); ++i) {
+      if (residual != nullptr) row[i] += (*residual)[r][i];
+      mean += row[i] / static_cast<double>(row.size());
+    }
+    for (const double a : row) {
+      variance += (a - mean) * (a - mean) / static_cast<double>(row.size());
+    }
+    for (std::size_t i = 0; i < row.size(); ++i) {
+      row[i] = (row[i] - mean) / std::sqrt(variance + epsilon) * double{norm.gamma[i]} +
+               double{norm.beta[i]};
+    }
+  }
+  return x;
+}
+
+// The slow, obvious twin.
+Rows reference(const EncoderWeights& w, const std::vector<std::int64_t>& ids) {
+  Rows h;
+  for (std::size_t r = 0; r < ids.size(); ++r) {
+    auto& row = h.emplace_back(w.hidden);
+    const auto id = static_cast<std::size_t>(ids[r]);
+    for (std::size_t i = 0; i < w.hidden; ++i) {
+      row[i] = w.words[id * w.hidden + i] * double{w.word_scale[id]} +
+               double{w.position[r * w.hidden + i]};
+    }
+  }
+  h = normalise(h, nullptr, w.norm, double{w.epsilon});
+  for (const EncoderLayerWeights& layer : w.layers) {
+    const Rows q = project(h, layer.query), k = project(h, layer.key), v = project(h, layer.value);
+    const std::size_t size = layer.query.outputs / w.heads;
+    Rows context(h.size(), std::vector<double>(layer.query.outputs));
+    for (std::size_t head = 0; head < w.heads; ++head) {
+      for (std::size_t i = 0; i < h.size(); ++i) {
+        std::vector<double> weight(h.size());
+        double total = 0.0;
+        for (std::size_t j = 0; j < h.size(); ++j) {
+          double score = 0.0;
+          for (std::size_t d = head * size; d < (head + 1) * size; ++d) {
+            score += q[i][d] * k[j][d];
+          }
+          total += weight[j] = std::exp(score / std::sqrt(static_cast<double>(size)));
+        }
+        for (std::size_t j = 0; j < h.size(); ++j) {
+          for (std::size_t d = head * size; d < (head + 1) * size; ++d) {
+            context[i][d] += weight[j] / total * v[j][d];
+          }
+        }
+      }
+    }
+    h = normalise(project(context, layer.attention_out), &h, layer.attention_norm,
+                  double{w.epsilon});
+    Rows inner = project(h, layer.intermediate);
+    for (auto& row : inner) {
+      for (double& x : row) x = 0.5 * x * std::erfc(-x / std::sqrt(2.0));
+    }
+    h = normalise(project(inner, layer.output), &h, layer.output_norm, double{w.epsilon});
+  }
+  return h;
+}
+
+std::vector<std::int64_t> some_ids(std::size_t n) {
+  std::vector<std::int64_t> ids(n);
+  for (std::size_t i = 0; i < n; ++i) {
+    ids[i] = static_cast<std::int64_t>((i * 37 + 11) % kVocabulary);
+  }
+  return ids;
+}
+
+std::vector<float> encode(const NativeEncoder& encoder, const std::vector<std::int64_t>& ids,
+                          std::size_t batch = 1) {
+  std::vector<float> out(ids.size() * encoder.hidden(), -7.0F);
+  encoder.encode(ids.data(), batch, ids.size() / batch, out.data());
+  return out;
+}
+
+double cosine(const float* a, const std::vector<double>& b) {
+  double ab = 0.0, aa = 0.0, bb = 0.0;
+  for (std::size_t i = 0; i < b.size(); ++i) {
+    ab += double{a[i]} * b[i];
+    aa += double{a[i]} * double{a[i]};
+    bb += b[i] * b[i];
+  }
+  return ab / std::sqrt(aa * bb);
+}
+
+constexpr Shape kShapes[] = {
+    {32, 4, 32, 128, 2},    // heads of 8
+    {64, 2, 64, 96, 1},     // inner width smaller than usual
+    {96, 3, 96, 384, 2},    // heads of 32
+    {128, 1, 128, 160, 1},  // one head of 128
+    {160, 4, 96, 320, 1},   // attention narrower than hidden, heads of 24
+    {384, 12, 384, 1536, 2},
+};
+
+}  // namespace
+
+TEST_CASE("encoder all: whole encoders are close to doubles and the same on every machine") {
+  for (const Shape& shape : kShapes) {
+    const Random random(shape);
+    for (const std::size_t tokens : {1U, 2U, 7U, 33U, 80U}) {
+      if (shape.hidden == 384 && tokens > 40) continue;
+      const auto ids = some_ids(tokens);
+      const Rows expected = reference(random.w, ids);
+      force_isa(Isa::scalar);
+      const auto scalar = encode(NativeEncoder(random.w), ids);
+      double lowest = 1.0;
+      for (std::size_t r = 0; r < tokens; ++r) {
+        lowest = std::fmin(lowest, cosine(scalar.data() + r * shape.hidden, expected[r]));
+      }
+      CAPTURE(shape.hidden);
+      CAPTURE(tokens);
+      CHECK(lowest > 0.999);
+      on_every_isa([&] { CHECK(encode(NativeEncoder(random.w), ids) == scalar); });
+    }
+  }
+}
+
+TEST_CASE("encoder rules: a text does not depend on its batch, a call not on those before") {
+  const Random random({96, 3, 96, 384, 2});
+  const NativeEncoder encoder(random.w);
+  const auto one = some_ids(20);
+  std::vector<std::int64_t> three = one;
+  for (std::int64_t i = 0; i < 20; ++i) three.push_back(i);
+  three.insert(three.end(), one.begin(), one.end());
+  const auto alone = encode(encoder, one);
+  encode(encoder, some_ids(80));
+  const auto together = encode(encoder, three, 3);
+  CHECK(std::vector<float>(together.begin(), together.begin() + 20 * 96) == alone);
+  CHECK(std::vector<float>(together.end() - 20 * 96, together.end()) == alone);
+  CHECK(encode(encoder, one) == alone);
+}
+
+TEST_CASE("encoder rules: an encoder keeps the kernels it was packed for") {
+  const Random random({32, 4, 32, 128, 1});
+  force_isa(Isa::scalar);
+  const NativeEncoder scalar(random.w);
+  force_isa(detected_isa());
+  const NativeEncoder best(random.w);
+  CHECK(scalar.kernels() == "scalar");
+  CHECK((best.kernels() == "scalar") == (detected_isa() == Isa::scalar));
+  CHECK(encode(scalar, some_ids(9)) == encode(best, some_ids(9)));
+  CHECK(best.bytes() > 32 * 32 * 4);
+}
+
+TEST_CASE("encoder safety: many threads at once, of several encoders") {
+  const Random small({32, 4, 32, 128, 1});
+  const Random large({96, 3, 96, 384, 1});
+  const NativeEncoder first(small.w);
+  const NativeEncoder second(large.w);
+  const auto ids = some_ids(33);
+  const auto one = encode(first, ids);
+  const auto two = encode(second, ids);
+  std::vector<int> wrong(4, 0);
+  std::vector<std::thread> threads;
+  for (std::size_t t = 0; t < wrong.size(); ++t) {
+    threads.emplace_back([&, t] {
+      for (int i = 0; i < 10; ++i) {
+        wrong[t] += encode(first, ids) == one ? 0 : 1;
+        wrong[t] += encode(second, ids) == two ? 0 : 1;
+      }
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  CHECK(wrong == std::vector<int>(4, 0));
+}
+
+TEST_CASE("encoder safety: ids and lengths out of range are refused, the edges are not") {
+  const Random random({32, 4, 32, 128, 1});
+  const NativeEncoder encoder(random.w);
+  CHECK_THROWS_AS(encode(encoder, {0, -1}), std::invalid_argument);
+  CHECK_THROWS_AS(encode(encoder, {0, kVocabulary}), std::invalid_argument);
+  CHECK_THROWS_AS(encode(encoder, {std::numeric_limits<std::int64_t>::min()}),
+                  std::invalid_argument);
+  CHECK_THROWS_AS(encode(encoder, {std::int64_t{1} << 32}), std::invalid_argument);
+  CHECK_THROWS_AS(encode(encoder, some_ids(kPositions + 1)), std::invalid_argument);
+  CHECK_THROWS_AS(encode(encoder, {}), std::invalid_argument);
+  CHECK_NOTHROW(encode(encoder, some_ids(kPositions)));
+  CHECK_NOTHROW(encode(encoder, {0, kVocabulary - 1}));
+}
+
+TEST_CASE("encoder safety: weights that do not fit are refused") {
+  const Shape shape{64, 2, 64, 96, 2};
+  const Random random(shape);
+  const EncoderWeights& good = random.w;
+  const auto refused = [&good](auto change) {
+    EncoderWeights bad = good;
+    change(bad);
+    CHECK_THROWS_AS(NativeEncoder{bad}, std::invalid_argument);
+  };
+  CHECK_NOTHROW(NativeEncoder{good});
+  refused([](auto& w) { w.hidden = 0; });
+  refused([](auto& w) { w.hidden = 48; });
+  refused([](auto& w) { w.hidden = 2048; });
+  refused([](auto& w) { w.heads = 0; });
+  refused([](auto& w) { w.heads = 3; });
+  refused([](auto& w) { w.positions = 0; });
+  refused([](auto& w) { w.positions = 5000; });
+  refused([](auto& w) { w.vocabulary = 0; });
+  refused([](auto& w) { w.layers.clear(); });
+  refused([](auto& w) { w.words = nullptr; });
+  refused([](auto& w) { w.position = nullptr; });
+  refused([](auto& w) { w.epsilon = -1.0F; });
+  refused([](auto& w) { w.epsilon = std::numeric_limits<float>::quiet_NaN(); });
+  refused([](auto& w) { w.layers[1].query.outputs = 32; });
+  refused([](auto& w) { w.layers[1].key.inputs = 32; });
+  refused([](auto& w) { w.layers[0].intermediate.outputs = 64; });
+  refused([](auto& w) { w.layers[0].output.bias = nullptr; });
+  refused([](auto& w) { w.layers[0].attention_norm.gamma = nullptr; });
+
+  std::vector<float> not_finite(96, 1.0F);
+  for (const float bad : {std::numeric_limits<float>::quiet_NaN(),
+                          std::numeric_limits<float>::infinity()}) {
+    not_finite[63] = bad;
+    refused([&](auto& w) { w.layers[1].output.scale = not_finite.data(); });
+    refused([&](auto& w) { w.layers[1].value.bias = not_finite.data(); });
+    refused([&](auto& w) { w.norm.beta = not_finite.data(); });
+    refused([&](auto& w) { w.word_scale = not_finite.data() + 20; });
+  }
+  std::vector<std::int8_t> large(64 * 96, 64);
+  EncoderWeights edge = good;
+  edge.layers[0].intermediate.weight = large.data();
+  CHECK_NOTHROW(NativeEncoder{edge});
+  for (const int w : {65, 127, -65, -128}) {
+    large.back() = static_cast<std::int8_t>(w);
+    refused([&](auto& bad) { bad.layers[0].intermediate.weight = large.data(); });
+  }
+}
+
+TEST_CASE("encoder safety: activations beyond float32 become NaN, never memory errors") {
+  Random random({32, 4, 32, 128, 2});
+  random.w.layers[0].output.bias = random.floats(32, 3e38F, 1e37F);
+  random.w.layers[0].query.scale = random.floats(32, 3e38F, 1e37F);
+  on_every_isa([&] {
+    for (const float x : encode(NativeEncoder(random.w), some_ids(17))) CHECK(!std::isfinite(x));
+  });
+}

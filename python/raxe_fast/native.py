@@ -1,0 +1,207 @@
+"""Runs an exported INT8 BERT encoder with the kernels of this package instead of ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from raxe_fast import _core
+from raxe_fast.encoder import INPUT, OUTPUT, TokenEncoder, read_model
+from raxe_fast.errors import EncoderError
+from raxe_fast.onnx_reader import Graph, Node, read_onnx
+
+__all__ = ["NativeEncoder"]
+
+_CONTRIB = "com.microsoft"
+_FLOAT = 1
+_Signature = tuple[str, str, tuple[str, ...], tuple[str, ...]]
+# Values of attributes that are fixed; those of `_FREE` are read from the graph.
+_ATTRIBUTES: dict[str, dict[str, int]] = {
+    "Cast": {"to": _FLOAT},
+    "Shape": {"start": 1, "end": 2},
+    "LayerNormalization": {"axis": -1},
+}
+_FREE = {"LayerNormalization": "epsilon", "MultiHeadAttention": "num_heads"}
+
+
+class NativeEncoder(TokenEncoder):
+    """Token ids to token embeddings, as :class:`~raxe_fast.encoder.Encoder`, on one thread.
+
+    ``model`` is the path of an exported encoder.onnx or its bytes: of a BERT in INT8 with 7-bit
+    weights, exactly as this package exports it. The weights are copied and packed for the
+    instruction set of this machine. ``threads`` must be 1: calls from several threads run side by
+    side. ``cpus``, if given, names the one CPU to pin the calling thread to inside
+    ``with encoder.pinned():``.
+
+    Each token's activations are quantised by themselves, not those of a whole batch together: the
+    embeddings of a text do not depend on its batch, and they are the same to the last bit on every
+    instruction set.
+
+    Raises EncoderError where the model cannot be read or is another graph (float, MPNet),
+    ValueError for bad ``threads`` or ``cpus``.
+    """
+
+    __slots__ = ("_native",)
+
+    def __init__(
+        self,
+        model: str | Path | bytes,
+        *,
+        threads: int = 1,
+        cpus: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__(threads, cpus)
+        if threads != 1:
+            raise ValueError(f"the native encoder runs on one thread, threads={threads!r}")
+        name, content = read_model(model)
+        try:
+            graph = read_onnx(content)
+            self._native = _build(graph)
+        except (ValueError, TypeError) as error:
+            raise EncoderError(f"{name}: not for the native encoder: {error}") from error
+        self._hidden = self._native.hidden
+        limit = graph.metadata.get("max_positions", "")
+        positions = self._native.positions
+        self._max_tokens = min(positions, int(limit)) if limit.isdecimal() else positions
+
+    @property
+    def kernels(self) -> str:
+        """``"avx512vnni"``, ``"avx2"`` or ``"scalar"``."""
+        return self._native.kernels
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of weights and tables."""
+        return self._native.nbytes
+
+    def _run(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        return self._native.encode(np.ascontiguousarray(ids))
+
+
+def _build(graph: Graph) -> _core.NativeEncoder:
+    layers = sum(node.op == "MultiHeadAttention" for node in graph.nodes)
+    free = _check_nodes(graph, layers)
+    if graph.inputs != (INPUT,) or graph.outputs != (OUTPUT,):
+        raise ValueError(f"has inputs {graph.inputs} and outputs {graph.outputs}")
+    held = graph.tensors
+    if _held(held, "zero").tolist() != [0]:
+        raise ValueError("the constant 'zero' is not 0")
+    scale = _floats(held, "embeddings.words_scale")
+    if scale.ndim != 2 or scale.shape[1] != 1:
+        raise ValueError(f"embeddings.words_scale has shape {scale.shape}")
+    return _core.NativeEncoder(
+        _held(held, "embeddings.words"),
+        scale.reshape(-1),
+        _floats(held, "embeddings.positions"),
+        _floats(held, "embeddings.norm.gamma"),
+        _floats(held, "embeddings.norm.beta"),
+        [_layer(held, index, layers) for index in range(layers)],
+        int(free["num_heads"]),
+        float(free["epsilon"]),
+    )
+
+
+def _layer(held: dict[str, npt.NDArray[Any]], index: int, layers: int) -> dict[str, Any]:
+    """The arrays of one layer under the names that the core uses."""
+    name = f"layer{index}"
+    arrays: dict[str, Any] = {}
+    for short, full in (
+        ("query", f"{name}.attention.query"),
+        ("key", f"{name}.attention.key"),
+        ("value", f"{name}.attention.value"),
+        ("attention_out", f"{name}.attention_out"),
+        ("intermediate", f"{name}.intermediate"),
+        ("output", f"{name}.output"),
+    ):
+        arrays[f"{short}.weight"] = _held(held, f"{full}.weight")
+        arrays[f"{short}.scale"] = _floats(held, f"{full}.weight_scale")
+        arrays[f"{short}.bias"] = _floats(held, f"{full}.bias")
+    for short, full in (
+        ("attention_norm", f"{name}.attention_norm"),
+        ("output_norm", _layer_output(index, layers)),
+    ):
+        arrays[f"{short}.gamma"] = _floats(held, f"{full}.gamma")
+        arrays[f"{short}.beta"] = _floats(held, f"{full}.beta")
+    return arrays
+
+
+def _held(held: dict[str, npt.NDArray[Any]], name: str) -> npt.NDArray[Any]:
+    if name not in held:
+        raise ValueError(f"there is no tensor {name!r}")
+    return held[name]
+
+
+def _floats(held: dict[str, npt.NDArray[Any]], name: str) -> npt.NDArray[Any]:
+    """An aligned copy: in the file floats begin at any byte."""
+    return _held(held, name).copy()
+
+
+def _check_nodes(graph: Graph, layers: int) -> dict[str, float]:
+    """Compare the nodes with those of an INT8 BERT of so many layers; the values of `_FREE`."""
+    expected = _expected(layers)
+    if not layers or len(graph.nodes) != len(expected):
+        raise ValueError(f"has {len(graph.nodes)} nodes, not those of an INT8 BERT encoder")
+    free: dict[str, float] = {}
+    for node, signature in zip(graph.nodes, expected, strict=True):
+        found = (node.op, node.domain, node.inputs, node.outputs)
+        if found != signature:
+            raise ValueError(f"has the node {_show(found)}, where {_show(signature)} is expected")
+        _check_attributes(node, free)
+    return free
+
+
+def _check_attributes(node: Node, free: dict[str, float]) -> None:
+    rest = dict(node.attributes)
+    name = _FREE.get(node.op)
+    if name is not None:
+        value = rest.pop(name, None)
+        if not isinstance(value, (int, float)) or free.setdefault(name, value) != value:
+            raise ValueError(f"{node.op} has no {name}, or layers differ in it")
+    if rest != _ATTRIBUTES.get(node.op, {}):
+        raise ValueError(f"{node.op} has attributes that are not supported: {rest}")
+
+
+def _show(signature: _Signature) -> str:
+    op, _, inputs, outputs = signature
+    return f"{op}({', '.join(inputs)}) -> {', '.join(outputs)}"
+
+
+def _layer_output(index: int, layers: int) -> str:
+    return OUTPUT if index == layers - 1 else f"layer{index}.hidden"
+
+
+def _expected(layers: int) -> list[_Signature]:
+    """What raxe_fast.training.encoder_graph_common writes for a BERT in INT8."""
+    nodes: list[_Signature] = []
+
+    def node(op: str, inputs: Sequence[str], output: str, domain: str = "") -> str:
+        nodes.append((op, domain, tuple(inputs), (output,)))
+        return output
+
+    def project(name: str, source: str) -> str:
+        inputs = [source, f"{name}.weight", f"{name}.weight_scale", "", f"{name}.bias"]
+        return node("DynamicQuantizeMatMul", inputs, name, _CONTRIB)
+
+    def norm(terms: Sequence[str], name: str) -> str:
+        summed = node("Sum", terms, f"{name}.sum")
+        return node("LayerNormalization", [summed, f"{name}.gamma", f"{name}.beta"], name)
+
+    rows = node("Gather", ["embeddings.words", INPUT], "embeddings.rows")
+    factors = node("Gather", ["embeddings.words_scale", INPUT], "embeddings.factors")
+    wide = node("Cast", [rows], "embeddings.wide")
+    word = node("Mul", [wide, factors], "embeddings.word")
+    length = node("Shape", [INPUT], "sequence_length")
+    limits = ["embeddings.positions", "zero", length, "zero"]
+    hidden = norm([word, node("Slice", limits, "embeddings.position")], "embeddings.norm")
+    for index in range(layers):
+        name = f"layer{index}"
+        parts = [project(f"{name}.attention.{p}", hidden) for p in ("query", "key", "value")]
+        mixed = node("MultiHeadAttention", parts, f"{name}.attention", _CONTRIB)
+        attended = norm([project(f"{name}.attention_out", mixed), hidden], f"{name}.attention_norm")
+        active = node("Gelu", [project(f"{name}.intermediate", attended)], f"{name}.gelu", _CONTRIB)
+        hidden = norm([project(f"{name}.output", active), attended], _layer_output(index, layers))
+    return nodes
