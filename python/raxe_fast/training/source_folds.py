@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from raxe_fast.errors import CorpusError
 from raxe_fast.training.calibrate import fit_stack, worst_rows
 from raxe_fast.training.corpus import Record, find_split, read_corpus
 from raxe_fast.training.folds import Holdout, group_key
@@ -54,7 +55,8 @@ def deal_sources(records: Sequence[Record], folds: int, seed: int = 0) -> dict[s
     """A fold for every source: sources by falling size, each to the fold that holds the fewest
     texts of its kind (attacks, or harmless), equal ones by a seeded hash.
 
-    Raises ValueError for fewer than 2 folds or fewer sources than folds.
+    Raises ValueError for fewer than 2 folds, fewer sources than folds, or where a fold gets none
+    because there are too few sources of either kind.
     """
     sizes: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     for record in records:
@@ -72,6 +74,8 @@ def deal_sources(records: Sequence[Record], folds: int, seed: int = 0) -> dict[s
         fold = int(np.argmin(load[:, kind]))
         dealt[name] = fold
         load[fold] += sizes[name]
+    if len(set(dealt.values())) < folds:
+        raise ValueError(f"there are too few attack and harmless sources for {folds} folds")
     return dealt
 
 
@@ -84,18 +88,28 @@ def leave_sources_out(
 ) -> dict[str, Any]:
     """Rates by source, each from a model that has not seen it; see the module's text.
 
-    Raises CorpusError, ModelError and ValueError as fine-tuning does.
+    Raises CorpusError, ModelError and ValueError as fine-tuning does; CorpusError for a training
+    text without id, and ValueError for sources that cannot be dealt or a fold that does not exist.
     """
     from raxe_fast.training.encoder_source import load_source
     from raxe_fast.training.finetune_inputs import Inputs
     from raxe_fast.training.finetune_trainer import Trainer
 
-    records = read_corpus(find_split(corpus, "train"), limit=options.finetune.limit).records
+    path = find_split(corpus, "train")
+    records = read_corpus(path, limit=options.finetune.limit).records
+    for record in records:
+        if not record.id:
+            # Texts are left out by id; this one would be learnt from wherever it belongs.
+            raise CorpusError("leaving sources out needs an id", path=path, line=record.line)
     dev = read_corpus(find_split(corpus, "dev"), limit=options.finetune.limit).records
     dealt = deal_sources(records, options.folds, options.seed)
     rows: list[dict[str, Any]] = []
     folds: list[dict[str, Any]] = []
-    for fold in options.only or range(options.folds):
+    chosen = range(options.folds) if options.only is None else dict.fromkeys(options.only)
+    unknown = sorted(set(chosen) - set(range(options.folds)))
+    if unknown:
+        raise ValueError(f"there is no fold {unknown[0]} among {options.folds}, counted from 0")
+    for fold in chosen:
         out = {name for name, number in dealt.items() if number == fold}
         groups = {group_key(r) for r in records if r.source in out}
         left = [r for r in records if r.source in out or group_key(r) in groups]
@@ -107,6 +121,8 @@ def leave_sources_out(
         source = load_source(encoder)
         trainer = Trainer(Inputs.read(corpus, source, run), source, run, work / f"fold{fold}")
         trainer.report = report
+        # All of dev is judged below; the minutes are for training.
+        trainer.final_dev = trainer.dev
         info = trainer.run()
         known = [r for r in records if r.id not in run.exclude]
         own = [item.record for item in read_own_texts()] if run.own_texts else []

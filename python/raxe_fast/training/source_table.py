@@ -12,6 +12,7 @@ __all__ = ["print_sources"]
 
 def print_sources(report: dict[str, Any], console: Console) -> None:
     """Recall of the attack sources and FPR of the harmless ones, worst first, and the medians."""
+    from rich.markup import escape
     from rich.table import Table
 
     for label, name, order in ((1, "recall", 1), (0, "FPR", -1)):
@@ -20,7 +21,7 @@ def print_sources(report: dict[str, Any], console: Console) -> None:
         for row in sorted(rows, key=lambda row: order * row["value"]):
             low, high = row["interval"]
             table.add_row(
-                row["source"],
+                escape(row["source"]),
                 f"{100 * row['value']:.1f} %",
                 f"{row['count']} of {row['total']}",
                 f"{100 * low:.1f}-{100 * high:.1f} %",
