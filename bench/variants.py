@@ -34,7 +34,7 @@ from raxe_fast.training.feature_parts import Rows, save_features
 from raxe_fast.training.folds import Holdout, own_sources
 from raxe_fast.training.heads import export_forest
 from raxe_fast.training.members import fit_triggers, trigger_infos
-from raxe_fast.training.own_data import SOURCE_PREFIX, read_own_texts
+from raxe_fast.training.own_data import is_own, read_own_texts
 from raxe_fast.training.package import write_json
 from raxe_fast.training.train_data import Labels, embed_split, prepare_encoder
 from raxe_fast.treelite_reader import read_treelite
@@ -86,7 +86,7 @@ def prepare(options: argparse.Namespace, encoder: str, frozen: bool) -> Prepared
     known_own = own_sources(encoder)
 
     def unseen(record: Record) -> bool:
-        own = record.source.startswith(SOURCE_PREFIX)
+        own = is_own(record)
         return (own and record.source not in known_own) or (
             holdout is not None and holdout.contains(record)
         )

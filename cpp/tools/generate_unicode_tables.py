@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -335,6 +335,18 @@ def read_pairs(path: Path) -> Iterator[tuple[str, str]]:
         yield source, target
 
 
+def write_tables(stem: str, texts: Iterable[str], folder: Path, *, check: bool) -> int:
+    """Writes header and source; with ``check`` nothing, and 1 is returned if one is stale."""
+    stale = False
+    for suffix, text in zip((".hpp", ".cpp"), texts, strict=True):
+        path = folder / (stem + suffix)
+        if check:
+            stale |= not path.exists() or path.read_text(encoding="ascii") != text
+        else:
+            path.write_text(text, encoding="ascii")
+    return 1 if stale else 0
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--ucd", type=Path, default=Path("/usr/share/unicode"))
@@ -346,14 +358,7 @@ def main() -> int:
         {ord(c): target for c, target in read_pairs(HERE / "confusables_by_hand.txt")},
         {int(c, 16): target for c, target in read_pairs(HERE / "confusables_ascii.txt")},
     )
-    stale = False
-    for name, text in zip(("unicode_tables.hpp", "unicode_tables.cpp"), render(n), strict=True):
-        path = arguments.output / name
-        if arguments.check:
-            stale |= not path.exists() or path.read_text(encoding="ascii") != text
-        else:
-            path.write_text(text, encoding="ascii")
-    return 1 if stale else 0
+    return write_tables("unicode_tables", render(n), arguments.output, check=arguments.check)
 
 
 if __name__ == "__main__":

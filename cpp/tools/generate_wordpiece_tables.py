@@ -19,7 +19,14 @@ from functools import cache, cmp_to_key
 from pathlib import Path
 
 import tokenizers
-from generate_unicode_tables import BLOCK, HANGUL, array, decompose_syllable, two_stage
+from generate_unicode_tables import (
+    BLOCK,
+    HANGUL,
+    array,
+    decompose_syllable,
+    two_stage,
+    write_tables,
+)
 from tokenizers import normalizers, pre_tokenizers
 
 HERE = Path(__file__).resolve().parent
@@ -238,15 +245,7 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=HERE.parent / "src")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if stale")
     arguments = parser.parse_args()
-    stale = False
-    names = ("wordpiece_tables.hpp", "wordpiece_tables.cpp")
-    for name, text in zip(names, render(), strict=True):
-        path = arguments.output / name
-        if arguments.check:
-            stale |= not path.exists() or path.read_text(encoding="ascii") != text
-        else:
-            path.write_text(text, encoding="ascii")
-    return 1 if stale else 0
+    return write_tables("wordpiece_tables", render(), arguments.output, check=arguments.check)
 
 
 if __name__ == "__main__":

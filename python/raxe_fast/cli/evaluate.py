@@ -81,10 +81,16 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
 
 def run(args: Namespace) -> int:
     """Exit code 0, or 2 if the corpus or the model is bad or holds bad lines."""
-    if args.leave_one_source_out:
-        return _leave_sources_out(args)
     from rich.console import Console
 
+    errors = Console(stderr=True, highlight=False)
+    for path in (args.output, args.html):
+        # Better said now than after minutes of scanning, or hours of training.
+        if path is not None and not path.parent.is_dir():
+            errors.print(f"{path}: there is no such directory", markup=False)
+            return 2
+    if args.leave_one_source_out:
+        return _leave_sources_out(args)
     from raxe_fast import Policy, Scanner
     from raxe_fast.training.corpus import read_corpus
     from raxe_fast.training.evaluate import (
@@ -99,13 +105,7 @@ def run(args: Namespace) -> int:
     from raxe_fast.training.robustness import measure_robustness
     from raxe_fast.training.robustness_results import RobustnessOptions, print_robustness
 
-    errors = Console(stderr=True, highlight=False)
     progress = not args.quiet and sys.stderr.isatty()
-    for path in (args.output, args.html):
-        # Better said now than after minutes of scanning.
-        if path is not None and not path.parent.is_dir():
-            errors.print(f"{path}: there is no such directory", markup=False)
-            return 2
     try:
         corpus = read_corpus(args.corpus, on_error="collect")
         if not corpus.records:
@@ -182,10 +182,6 @@ def _leave_sources_out(args: Namespace) -> int:
     from raxe_fast.training.source_table import print_sources
 
     errors = Console(stderr=True, highlight=False)
-    if args.output is not None and not args.output.parent.is_dir():
-        # Better said now than after hours of training.
-        errors.print(f"{args.output}: there is no such directory", markup=False)
-        return 2
     try:
         with tempfile.TemporaryDirectory() as work:
             report = leave_sources_out(

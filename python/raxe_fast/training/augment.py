@@ -228,12 +228,9 @@ class _Maker:
         for _ in range(self._count(self.options.carriers) if folds else 0):
             fold = self.documents.fold(rng, folds)
             document, attack = self.documents.draw(rng, fold), self.payloads.draw(rng, fold)
-            kind = _KIND_OF_SUBFAMILY.get(document.subfamily) or carrier_kind(document.text)
-            place = rng.choice(PLACES)
+            kind, place = _kind(document), rng.choice(PLACES)
             found = insert_payload(document.text, attack.text.strip(), kind, place, rng)
-            labelled = replace(attack, group=document.group, lang=document.lang)
-            if not document.group:
-                labelled = replace(labelled, group=document.text)
+            labelled = replace(attack, group=group_key(document), lang=document.lang)
             labelled = self._attack(labelled, "indirect_injection", _INDIRECT[kind])
             record = _new(labelled, found.text, "carrier", f"{attack.license}; {document.license}")
             made.append(Augmented(record, found.begin, found.end))
@@ -271,10 +268,9 @@ class _Maker:
     def _injected(
         self, document: Record, task: str, license_: str, rng: random.Random
     ) -> Augmented:
-        kind = _KIND_OF_SUBFAMILY.get(document.subfamily) or carrier_kind(document.text)
         found = _put(document, rng.choice(TASK_TEXT), TASK_HTML, task, rng)
-        record = replace(document, label=1, group=document.group or document.text)
-        record = self._attack(record, "indirect_injection", _INDIRECT[kind])
+        record = replace(document, label=1, group=group_key(document))
+        record = self._attack(record, "indirect_injection", _INDIRECT[_kind(document)])
         return Augmented(_new(record, found.text, "task", license_), found.begin, found.end)
 
     def encoded(self) -> list[Augmented]:
@@ -337,12 +333,16 @@ class _Maker:
         return made
 
 
+def _kind(document: Record) -> Kind:
+    return _KIND_OF_SUBFAMILY.get(document.subfamily) or carrier_kind(document.text)
+
+
 def _put(
     document: Record, wrapper: str, html: Sequence[str], said: str, rng: random.Random
 ) -> Insertion:
     """``said`` in ``wrapper``, or in one of ``html`` if the document is a page, at a place where
     such a document would hold a text."""
-    kind = _KIND_OF_SUBFAMILY.get(document.subfamily) or carrier_kind(document.text)
+    kind = _kind(document)
     if kind == "page" and html and rng.random() < 0.6:
         wrapper = rng.choice(html)
     piece = _said(wrapper, a=said, A=said[:1].upper() + said[1:])

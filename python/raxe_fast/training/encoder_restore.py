@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from raxe_fast.archive import open_files, read_checked, read_manifest
 from raxe_fast.errors import ModelFormatError
 from raxe_fast.feature_data import FeatureData, decode_features
-from raxe_fast.manifest import FEATURES_FILE, parse_manifest
+from raxe_fast.manifest import FEATURES_FILE, MANIFEST, parse_manifest
 from raxe_fast.training.encoder_source import EncoderSource, load_source
 from raxe_fast.training.finetune_output import SCALE, LinearHeads, write_output
 from raxe_fast.training.folds import Holdout
@@ -28,7 +28,6 @@ __all__ = ["encoder_folder", "is_model", "restore_encoder"]
 
 Float32 = NDArray[np.float32]
 
-_MANIFEST = "manifest.json"
 # Names in a BERT checkpoint, and in the graph that encoder_graph_bert makes of it.
 _MATRICES = {
     "attention.self.query": "attention.query",
@@ -46,7 +45,7 @@ _TYPES = "embeddings.token_type_embeddings.weight"
 def is_model(path: Path | str) -> bool:
     """Whether a path is a trained model: a .raxe file, or a directory with a manifest."""
     path = Path(path)
-    return (path.is_file() and path.suffix == ".raxe") or (path / _MANIFEST).is_file()
+    return (path.is_file() and path.suffix == ".raxe") or (path / MANIFEST).is_file()
 
 
 @contextmanager

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raxe_fast.training.corpus import Record
-from raxe_fast.training.own_data import SOURCE_PREFIX
+from raxe_fast.training.own_data import is_own
 
 if TYPE_CHECKING:
     from sklearn.ensemble import RandomForestClassifier
@@ -101,10 +101,6 @@ class Heads:
     # (k,) rows the binary head was fitted on, and P(attack) of each by trees that have not seen it.
     oob_rows: Ints
     oob: Floats
-
-    @property
-    def labels(self) -> tuple[RandomForestClassifier, RandomForestClassifier]:
-        return self.family, self.subfamily
 
 
 def fit_forest(
@@ -269,7 +265,7 @@ def label_weights(records: Sequence[Record], unseen: NDArray[np.bool_]) -> Float
     """(texts,) how much a text counts for family and subfamily: texts the encoder has not seen are
     what the heads will meet, and our own draw the line between neighbouring classes elsewhere than
     the corpus does (dev: family and subfamily macro-F1 0.790 and 0.685 when all count alike)."""
-    own = np.array([record.source.startswith(SOURCE_PREFIX) for record in records])
+    own = np.array([is_own(record) for record in records])
     return np.where(own, 0.3, 1.0) * np.where(unseen, 3.0, 1.0)
 
 

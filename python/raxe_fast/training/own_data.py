@@ -13,9 +13,9 @@ from pathlib import Path
 
 from raxe_fast.errors import CorpusError
 from raxe_fast.training.augment import Augmented
-from raxe_fast.training.corpus import read_corpus
+from raxe_fast.training.corpus import Record, read_corpus
 
-__all__ = ["FOLDER", "SOURCE_PREFIX", "read_own_texts"]
+__all__ = ["FOLDER", "SOURCE_PREFIX", "is_own", "read_own_texts"]
 
 FOLDER = Path(__file__).with_name("own_texts")
 SOURCE_PREFIX = "own:"
@@ -29,6 +29,11 @@ _CARRIER_SUBFAMILY = {
 }
 # What is left of a text without its attack says something only if it is about this long.
 _MIN_CARRIER = 40
+
+
+def is_own(record: Record) -> bool:
+    """Whether a record is one of the project's own texts."""
+    return record.source.startswith(SOURCE_PREFIX)
 
 
 def read_own_texts(folder: Path = FOLDER) -> list[Augmented]:

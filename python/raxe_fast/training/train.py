@@ -38,7 +38,7 @@ from raxe_fast.training.members import (
     write_selftest,
 )
 from raxe_fast.training.metrics import Ints
-from raxe_fast.training.own_data import SOURCE_PREFIX, read_own_texts
+from raxe_fast.training.own_data import is_own, read_own_texts
 from raxe_fast.training.package import pack, write_json, write_manifest
 from raxe_fast.training.scan_report import scan_reports
 from raxe_fast.training.search import candidates, search_binary
@@ -117,7 +117,7 @@ def train(
 
     def unseen(record: Record) -> bool:
         """Whether a fine-tuned encoder has not seen this training text."""
-        own = record.source.startswith(SOURCE_PREFIX)
+        own = is_own(record)
         return (own and record.source not in known_own) or (
             holdout is not None and holdout.contains(record)
         )
@@ -237,7 +237,7 @@ def train(
         "attacks": sum(record.label for record in corpus.records),
         "embedded": len(learn.records),
         "windows": len(learn.owner),
-        "own_texts": sum(r.source.startswith(SOURCE_PREFIX) for r in corpus.records),
+        "own_texts": sum(is_own(r) for r in corpus.records),
         "encoder_texts_unseen": int(learn_unseen.sum()),
         "holdout": None if holdout is None else holdout.to_dict(),
         "windows_left_out": int(learn.embedded.windows.sum()) - len(learn.owner),
@@ -279,7 +279,8 @@ def _fit_priors(
     attacks = worst[dev.labels[dev.owner[worst]] == 1]
     found: dict[str, list[float]] = {}
     numbers = labels.numbers(dev.records)
-    for name, forest, number in zip(("family", "subfamily"), heads.labels, numbers, strict=True):
+    forests = {"family": heads.family, "subfamily": heads.subfamily}
+    for (name, forest), number in zip(forests.items(), numbers, strict=True):
         truth = number[dev.owner[attacks]]
         known = truth >= 0
         if not known.any():
