@@ -18,6 +18,8 @@ import pytest
 
 from raxe_fast import _core
 
+pytest_plugins = ["finetune_fixtures"]
+
 ATTACKS = {
     "prompt_injection": {
         "instruction_override": [

@@ -19,7 +19,7 @@ from raxe_fast.errors import EncoderError
 
 __all__ = ["Backend", "Encoder", "TokenEncoder", "read_model"]
 
-Backend = Literal["onnxruntime", "native"]
+Backend = Literal["auto", "onnxruntime", "native"]
 INPUT = "input_ids"
 OUTPUT = "token_embeddings"
 _UNNAMED = "the encoder"

@@ -31,13 +31,18 @@ FEATURES_FILE = "features.npz"
 FEATURES = ("embedding", "linear", "passage", "lexical", "rules", "surface", "labels")
 DATA_FILES = ("tokenizer.json", "calibration.json", "triggers.json", "clusters.npz", "selftest.npz")
 
+BACKENDS = ("onnxruntime", "native")
+
 _HEX64 = re.compile(r"[0-9a-f]{64}")
 _MODEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 @dataclass(frozen=True, slots=True)
 class EncoderSpec:
-    """The ONNX encoder: ``input`` int64 (batch, sequence) -> ``output`` float32 (.., hidden)."""
+    """The ONNX encoder: ``input`` int64 (batch, sequence) -> ``output`` float32 (.., hidden).
+
+    ``backend``: what ran it when heads and thresholds were made.
+    """
 
     file: str
     architecture: str
@@ -53,6 +58,7 @@ class EncoderSpec:
     pad_id: int
     max_tokens: int
     overlap_tokens: int
+    backend: str = "onnxruntime"
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +236,18 @@ def _encoder(reader: _Reader) -> EncoderSpec:
         max_tokens=max_tokens,
         # Two of the tokens are [CLS] and [SEP]; at least one new token per window.
         overlap_tokens=reader.integer("overlap_tokens", 0, max_tokens - 3),
+        backend=_backend(reader),
     )
+
+
+def _backend(reader: _Reader) -> str:
+    """ONNX Runtime for models that do not say: they are older than the other."""
+    if "backend" not in reader.data:
+        return BACKENDS[0]
+    backend = reader.text("backend")
+    if backend not in BACKENDS:
+        raise reader.error(f"{reader.key('backend')} must be one of {', '.join(BACKENDS)}")
+    return backend
 
 
 def _head(reader: _Reader) -> HeadSpec:

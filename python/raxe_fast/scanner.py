@@ -64,8 +64,9 @@ class Scanner:
         backend: what runs the encoder: ``"onnxruntime"``, or ``"native"``, this package's own INT8
             kernels, on one thread per call. Native takes half to two thirds of the time, and
             its token embeddings are the same to the bit on every instruction set and in every
-            batch, but they differ a little from those of ONNX Runtime, on which the model's
-            forests and thresholds were made.
+            batch; they differ a little from those of ONNX Runtime. ``"auto"`` is the one on
+            whose embeddings the model's heads and thresholds were made (the manifest's
+            ``encoder.backend``), and ONNX Runtime for ``threads`` above 1.
         forest: see :func:`~raxe_fast.load_model`.
         async_workers: texts that :meth:`scan_async` works on at a time.
 
@@ -85,7 +86,7 @@ class Scanner:
         max_windows: int = 64,
         decode: bool = True,
         batch_size: int = 1,
-        backend: Backend = "onnxruntime",
+        backend: Backend = "auto",
         forest: ForestKind = "auto",
         async_workers: int = 1,
     ) -> None:

@@ -59,11 +59,17 @@ def open_encoder(
     *,
     threads: int = 1,
     cpus: Sequence[int] | None = None,
-    backend: Backend = "onnxruntime",
+    backend: Backend = "auto",
 ) -> TokenEncoder:
-    """The model's encoder. Raises ``ModelFormatError`` if it is none, not the manifest's, or not
-    for this backend, and ``ValueError`` for bad ``threads``, ``cpus`` or ``backend``."""
+    """The model's encoder. ``"auto"`` is the backend that the model was made for; ONNX Runtime
+    where that is native and more than one thread is asked for.
+
+    Raises ``ModelFormatError`` if it is none, not the manifest's, or not for this backend, and
+    ``ValueError`` for bad ``threads``, ``cpus`` or ``backend``.
+    """
     spec = model.manifest.encoder
+    if backend == "auto":
+        backend = "native" if spec.backend == "native" and threads == 1 else "onnxruntime"
     encoder: TokenEncoder
     try:
         if backend == "native":
@@ -75,7 +81,7 @@ def open_encoder(
 
             encoder = Encoder(model.encoder_onnx, threads=threads, cpus=cpus)
         else:
-            raise ValueError(f"backend must be 'onnxruntime' or 'native', not {backend!r}")
+            raise ValueError(f"backend must be 'auto', 'onnxruntime' or 'native', not {backend!r}")
     except EncoderError as error:
         raise ModelFormatError(str(error), path=model.path, member=spec.file) from error
     if encoder.hidden_size != spec.hidden_size:

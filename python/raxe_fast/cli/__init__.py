@@ -1,4 +1,4 @@
-"""The command line: ``raxe-fast scan|train|finetune|evaluate|audit|export|model|version``.
+"""The command line: ``raxe-fast scan|train|finetune|distill|evaluate|audit|export|model|version``.
 
 Exit codes: 0 clean, 1 a threat was found, 2 bad usage or input. Only the module of the command
 that is asked for is imported.
@@ -26,6 +26,7 @@ _COMMANDS = {
     "scan": "scan texts: an argument, files, or standard input",
     "train": "train a model on a labelled corpus",
     "finetune": "fine-tune a sentence encoder on a labelled corpus",
+    "distill": "distil a fine-tuned encoder into a smaller one",
     "evaluate": "measure a model on a labelled corpus",
     "audit": "find doubtful labels in a corpus",
     "export": "export a sentence encoder to ONNX",

@@ -13,7 +13,7 @@ from raxe_fast.errors import RaxeFastError
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction
 
-__all__ = ["FINETUNE_NEEDS", "add_parser", "print_entry", "run"]
+__all__ = ["FINETUNE_NEEDS", "add_parser", "print_entry", "print_figures", "run"]
 
 FINETUNE_NEEDS = ("torch", "transformers", "sklearn", "scipy", "treelite", "onnx", "safetensors")
 _FIGURES = ("auc", "f1", "fpr", "fnr", "recall_at_fpr_0.01", "family_accuracy")
@@ -63,6 +63,12 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
         "--no-own-texts", action="store_true", help="leave out the texts that raxe-fast brings"
     )
     parser.add_argument(
+        "--own-weight",
+        type=float,
+        default=1.0,
+        help="draw those texts so many times as often (default: 1)",
+    )
+    parser.add_argument(
         "--max-minutes", type=float, help="finish within this time; the schedule adapts"
     )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
@@ -96,6 +102,7 @@ def run(args: Namespace) -> int:
             limit=args.limit,
             seed=args.seed,
             own_texts=not args.no_own_texts,
+            own_weight=args.own_weight,
         )
         if args.no_augment:
             from dataclasses import replace
@@ -112,8 +119,7 @@ def run(args: Namespace) -> int:
     except (RaxeFastError, ValueError) as error:
         print(f"raxe-fast: {error}", file=sys.stderr)
         return 2
-    for split, figures in info["figures"].items():
-        print(f"{split}: {_figures(figures)}")
+    print_figures(info)
     print(f"wrote {args.output} after {info['minutes']:.1f} minutes")
     return 0
 
@@ -130,6 +136,12 @@ def print_entry(entry: Mapping[str, Any]) -> None:
             if name in entry
         )
     print(f"{where}  {what}", file=sys.stderr, flush=True)
+
+
+def print_figures(info: Mapping[str, Any]) -> None:
+    """The figures of a finished run, one line a split."""
+    for split, figures in info["figures"].items():
+        print(f"{split}: {_figures(figures)}")
 
 
 def _figures(figures: Mapping[str, Any]) -> str:

@@ -69,9 +69,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--threads", type=_positive, default=1, help="encoder threads (default 1)")
     parser.add_argument(
         "--backend",
-        choices=("onnxruntime", "native"),
-        default="onnxruntime",
-        help="what runs the encoder (default onnxruntime; native: one thread)",
+        choices=("auto", "onnxruntime", "native"),
+        default="auto",
+        help="what runs the encoder (default: what the model was made for; native: one thread)",
     )
     parser.add_argument("--deadline-ms", type=float, help="time for one text")
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from raxe_fast.errors import ModelNotFoundError
+from raxe_fast.errors import EncoderError, ModelNotFoundError
 from raxe_fast.training.embed_cache import EmbeddingCache, Entry, text_digest
 from raxe_fast.training.finetune_output import HEADS_FILE, LinearHeads
 
@@ -39,6 +39,8 @@ class EncoderFiles:
     info: dict[str, object]
     # A fine-tuned encoder's linear heads; without them no passage is looked for.
     heads: LinearHeads | None = None
+    # What embeds: the package's own kernels where they know the graph, else ONNX Runtime.
+    backend: str = "onnxruntime"
 
     @classmethod
     def open(cls, folder: Path | str, overlap_tokens: int | None = None) -> EncoderFiles:
@@ -56,7 +58,8 @@ class EncoderFiles:
         heads = None
         if (root / HEADS_FILE).is_file():
             heads = LinearHeads.load(root / HEADS_FILE)
-        return cls(root, int(info["hidden_size"]), tokens, overlap, info, heads)
+        backend = _backend_for(root / "encoder.onnx")
+        return cls(root, int(info["hidden_size"]), tokens, overlap, info, heads, backend)
 
     def key(self) -> dict[str, object]:
         """What an embedding depends on besides the text."""
@@ -66,6 +69,8 @@ class EncoderFiles:
             "max_tokens": self.max_tokens,
             "overlap_tokens": self.overlap_tokens,
         }
+        if self.backend != "onnxruntime":
+            key["backend"] = self.backend
         if self.heads is not None:
             weights = self.heads.evidence_weight.tobytes()
             key["passages"] = hashlib.sha256(weights).hexdigest() + f" {self.heads.evidence_bias}"
@@ -77,7 +82,8 @@ class TextEmbedder:
 
     def __init__(self, files: EncoderFiles) -> None:
         from raxe_fast import _core
-        from raxe_fast.encoder import Encoder
+        from raxe_fast.encoder import Encoder, TokenEncoder
+        from raxe_fast.native import NativeEncoder
         from raxe_fast.windows import Windower
 
         self._pool, self._passage = _core.mean_pool_l2, _core.strongest_passage
@@ -88,7 +94,10 @@ class TextEmbedder:
             max_tokens=files.max_tokens,
             overlap=files.overlap_tokens,
         )
-        self._encoder = Encoder(files.folder / "encoder.onnx", threads=1)
+        model = files.folder / "encoder.onnx"
+        self._encoder: TokenEncoder = (
+            NativeEncoder(model) if files.backend == "native" else Encoder(model, threads=1)
+        )
 
     def token_ids(self, text: str) -> list[NDArray[np.int64]]:
         """Token ids of each window, special tokens included."""
@@ -135,6 +144,17 @@ class Embedded:
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+
+def _backend_for(model: Path) -> str:
+    """``"native"`` for a graph that the native encoder runs, as models of it will by default."""
+    from raxe_fast.native import NativeEncoder
+
+    try:
+        NativeEncoder(model)
+    except EncoderError:
+        return "onnxruntime"
+    return "native"
 
 
 _worker: TextEmbedder | None = None

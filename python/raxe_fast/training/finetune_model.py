@@ -81,13 +81,15 @@ class Network:
 
     def _continue_heads(self) -> None:
         """Takes over the heads of an encoder that was tuned before, where they have the same
-        classes: random ones would undo some of it."""
+        classes and the same width: random ones would undo some of it."""
         path = Path(self.source.path) / HEADS_FILE
         if not path.is_file():
             return
         heads = LinearHeads.load(path)
         known = (self.classes.families, self.classes.subfamilies)
         if (heads.families, heads.subfamilies) != known:
+            return
+        if len(heads.binary_weight) != self.source.hidden:
             return
         arrays = {
             "binary": (heads.binary_weight[None], np.array([heads.binary_bias])),

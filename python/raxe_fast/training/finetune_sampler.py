@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from raxe_fast.training.finetune_data import TrainingSet
 from raxe_fast.training.metrics import Floats, Ints
+from raxe_fast.training.own_data import is_own
 
 __all__ = [
     "Batch",
@@ -32,7 +33,8 @@ _JITTER = 4.0
 @dataclass(frozen=True, slots=True)
 class SamplerOptions:
     """``samples`` draws per epoch, of which ``attack_share`` attacks. Within a label each source
-    gets draws by its size to the power ``source_power``, at most ``max_repeats`` times its size.
+    gets draws by its size to the power ``source_power``, our own texts ``own_weight`` times as many
+    as that gives, and no source more than ``max_repeats`` times its size.
     Windows have at most ``max_tokens`` tokens with the two special ones, in every
     ``long_every``-th section of an epoch ``long_tokens``; batches have at most ``batch_tokens``
     after padding. Mining draws at most
@@ -42,6 +44,7 @@ class SamplerOptions:
     samples: int
     attack_share: float = 0.42
     source_power: float = 0.6
+    own_weight: float = 1.0
     max_repeats: float = 2.0
     max_tokens: int = 160
     long_tokens: int = 256
@@ -63,12 +66,20 @@ class Batch:
     room: int
 
 
-def allocate(sizes: Sequence[int], total: float, power: float, max_repeats: float) -> list[float]:
-    """Shares of ``total`` in proportion to ``size ** power``, none above ``size * max_repeats``;
-    what a bound leaves over goes to the others while they have room."""
+def allocate(
+    sizes: Sequence[int],
+    total: float,
+    power: float,
+    max_repeats: float,
+    weights: Sequence[float] | None = None,
+) -> list[float]:
+    """Shares of ``total`` in proportion to ``weight * size ** power``, none above
+    ``size * max_repeats``; what a bound leaves over goes to the others while they have room."""
     shares = np.zeros(len(sizes))
     limits = np.asarray(sizes, dtype=np.float64) * max_repeats
     pull = np.asarray(sizes, dtype=np.float64) ** power
+    if weights is not None:
+        pull *= np.asarray(weights, dtype=np.float64)
     open_ = limits > 0
     left = min(float(total), float(limits.sum()))
     while left > 1e-9 and open_.any():
@@ -100,11 +111,13 @@ def _quotas(data: TrainingSet, options: SamplerOptions) -> list[tuple[Ints, floa
     found: list[tuple[Ints, float]] = []
     for label, share in ((1, options.attack_share), (0, 1 - options.attack_share)):
         parts = [np.array(rows) for key, rows in strata.items() if key[0] == label]
+        own = [is_own(data.records[part[0]]) for part in parts]
         shares = allocate(
             [len(part) for part in parts],
             options.samples * share,
             options.source_power,
             options.max_repeats,
+            [options.own_weight if ours else 1.0 for ours in own],
         )
         found += zip(parts, shares, strict=True)
     return found

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -37,6 +37,9 @@ from raxe_fast.training.finetune_sampler import (
     mined_weights,
 )
 from raxe_fast.training.hardware import hardware
+
+if TYPE_CHECKING:
+    from raxe_fast.training.distill_loss import Distiller
 
 __all__ = ["Report", "Trainer"]
 
@@ -70,12 +73,14 @@ class Trainer:
             fused=True,
         )
         self.rates = [group["lr"] for group in self.optimiser.param_groups]
+        self.distiller: Distiller | None = None
         positions = int(source.number("max_position_embeddings", 512))
         self.sampler = SamplerOptions(
             samples=options.samples or len(inputs.train),
             max_tokens=options.max_tokens,
             long_tokens=max(options.max_tokens, min(options.long_tokens, positions)),
             long_every=options.long_every,
+            own_weight=options.own_weight,
             batch_tokens=options.batch_tokens,
             seed=options.seed,
         )
@@ -96,6 +101,15 @@ class Trainer:
         self.weights = np.ones(len(inputs.train))
         self.scores = np.full(len(inputs.train), np.nan)
         self.report: Report | None = None
+
+    def learn_from(self, distiller: Distiller) -> None:
+        """Adds a teacher; before the run."""
+        self.distiller = distiller
+        rate = self.options.head_rate
+        self.optimiser.add_param_group(
+            {"params": list(distiller.projection.parameters()), "lr": rate, "weight_decay": 0.0}
+        )
+        self.rates.append(rate)
 
     # ---- progress --------------------------------------------------------------------------------
 
@@ -195,6 +209,8 @@ class Trainer:
         evidence = self.network.evidence(states)
         loss = multi_task_loss(self.network, embedding, label, family, subfamily, self.options.loss)
         loss = loss + evidence_loss(evidence, mask, label, places, self.options.loss)
+        if self.distiller is not None:
+            loss = loss + self.distiller.loss(self.network, embedding, index)
         self.optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(self.network.modules.parameters(), self.options.clip)
@@ -231,6 +247,8 @@ class Trainer:
         values["corpus"] = self.inputs.corpus_sha256
         values["rows"] = len(self.inputs.train)
         values["classes"] = plain(self.inputs.classes)
+        if self.distiller is not None:
+            values |= self.distiller.identity()
         words = self.network.source.tensor("embeddings.word_embeddings.weight")
         values["encoder"] = hashlib.sha256(words.tobytes()).hexdigest()
         return values
@@ -282,6 +300,7 @@ class Trainer:
             "minutes": round(self.seconds() / 60, 2),
             "device": self.network.device.type,
             "precision": self.network.precision,
+            "distilled": self.distiller is not None,
             "torch": torch.__version__,
             "hardware": hardware(),
             "figures": {"dev": dev, "held_out": held},

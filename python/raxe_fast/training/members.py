@@ -146,6 +146,7 @@ def manifest_base(
             "file": "encoder.onnx",
             **{name: files.info[name] for name in names},
             "overlap_tokens": files.overlap_tokens,
+            "backend": files.backend,
         },
         "labels": {
             "families": labels.families,

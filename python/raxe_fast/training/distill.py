@@ -1,0 +1,62 @@
+"""Distils a fine-tuned encoder into a smaller one. Needs the [finetune] extra (torch)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from raxe_fast.training.distill_loss import DistillWeights, Distiller
+from raxe_fast.training.encoder_restore import encoder_folder
+from raxe_fast.training.encoder_source import load_source
+from raxe_fast.training.finetune_inputs import Inputs
+from raxe_fast.training.finetune_options import FinetuneOptions
+from raxe_fast.training.finetune_trainer import Report, Trainer
+from raxe_fast.training.student import Shape, make_student
+from raxe_fast.training.teacher import teach
+
+__all__ = ["DistillWeights", "FinetuneOptions", "Shape", "distill"]
+
+
+def distill(
+    corpus: Path | str,
+    teacher: Path | str,
+    output: Path | str,
+    shape: Shape,
+    options: FinetuneOptions | None = None,
+    *,
+    weights: DistillWeights | None = None,
+    work: Path | str | None = None,
+    jobs: int = 2,
+    resume: bool = False,
+    report: Report | None = None,
+) -> dict[str, Any]:
+    """Trains a student of ``shape`` for the labels of ``corpus`` and for what ``teacher`` makes of
+    its texts, and writes it to ``output`` as :func:`~raxe_fast.training.finetune.finetune` does.
+
+    ``teacher`` is a directory that fine-tuning wrote, or a trained model. The hold-out fold must be
+    the teacher's: neither has seen it then. ``work`` keeps the teacher's embeddings (default:
+    beside ``output``).
+
+    Raises what :func:`~raxe_fast.training.finetune.finetune` raises, and ValueError for a shape
+    that does not fit the teacher.
+    """
+    options = options or FinetuneOptions()
+    target = Path(output)
+    with encoder_folder(teacher, options.holdout) as folder:
+        source = load_source(folder)
+        student = make_student(source, shape, options.seed)
+        inputs = Inputs.read(Path(corpus), source, options)
+        targets = teach(
+            folder,
+            inputs.train,
+            inputs.classes,
+            work if work is not None else target.with_name(f".{target.name}.teacher"),
+            max_tokens=options.max_tokens - 2,
+            jobs=jobs,
+        )
+        trainer = Trainer(inputs, student, options, target)
+        trainer.learn_from(Distiller(trainer.network, targets, weights or DistillWeights()))
+        trainer.report = report
+        if resume:
+            trainer.resume()
+        return trainer.run()

@@ -1,0 +1,64 @@
+"""How far a student is from its teacher."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from raxe_fast.training.finetune_model import Network
+from raxe_fast.training.teacher import Targets
+
+__all__ = ["DistillWeights", "Distiller"]
+
+
+@dataclass(frozen=True, slots=True)
+class DistillWeights:
+    """Weights beside the losses of the labels: ``embedding`` of 1 - cosine between the student's
+    projected embedding and the teacher's, ``binary`` of the binary cross-entropy to the teacher's
+    probability, ``classes`` of the cross-entropies to its family and subfamily distributions."""
+
+    embedding: float = 1.0
+    binary: float = 0.5
+    classes: float = 0.3
+
+
+class Distiller:
+    """The distance of a batch from a teacher's targets. Adds to the network's modules a projection
+    from the student's width to the teacher's, which is trained with it and not written out."""
+
+    def __init__(self, network: Network, targets: Targets, weights: DistillWeights) -> None:
+        self.targets, self.weights = targets, weights
+        self.projection = nn.Linear(network.source.hidden, targets.embedding.shape[1])
+        network.modules["projection"] = self.projection.to(network.device)
+
+    def identity(self) -> dict[str, object]:
+        """What must be equal for a checkpoint to be continued."""
+        digest = hashlib.sha256(self.targets.embedding.tobytes()).hexdigest()
+        return {"teacher": digest, "distill": asdict(self.weights)}
+
+    def loss(self, network: Network, embedding: Tensor, rows: list[int]) -> Tensor:
+        """A scalar, over those of ``rows`` (training texts) that the teacher has read whole."""
+        at = self.targets.where[rows]
+        known = at >= 0
+        if not known.any():
+            return embedding.new_zeros(())
+        device = network.device
+        mine = embedding[torch.from_numpy(known).to(device)]
+        theirs = torch.from_numpy(self.targets.embedding[at[known]]).to(device)
+        binary, family, subfamily = (
+            torch.from_numpy(logits).to(device) for logits in self.targets.logits(at[known])
+        )
+        weights = self.weights
+        projected = F.normalize(self.projection(mine), dim=-1)
+        loss = weights.embedding * (1 - (projected * theirs).sum(-1)).mean()
+        own_binary, own_family, own_subfamily = network.logits(mine)
+        loss = loss + weights.binary * F.binary_cross_entropy_with_logits(
+            own_binary, binary.sigmoid()
+        )
+        for own, other in ((own_family, family), (own_subfamily, subfamily)):
+            loss = loss + weights.classes * F.cross_entropy(own, other.softmax(-1))
+        return loss
