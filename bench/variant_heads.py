@@ -26,12 +26,13 @@ from raxe_fast.training.calibrate import (
     fit_stack,
     worst_rows,
 )
+from raxe_fast.training.class_priors import fit_class_shares
 from raxe_fast.training.corpus import Record
 from raxe_fast.training.embed import EncoderFiles
 from raxe_fast.training.feature_fit import window_evidence
 from raxe_fast.training.feature_parts import Rows
 from raxe_fast.training.folds import fold_of, group_key
-from raxe_fast.training.heads import Heads, HeadsConfig, fit_heads
+from raxe_fast.training.heads import Heads, HeadsConfig, fit_heads, label_weights
 from raxe_fast.training.thresholds import fit_thresholds
 from raxe_fast.training.train_data import Labels, Split
 
@@ -243,6 +244,9 @@ def _forest(prepared: Prepared, what: str, trees: int) -> Heads:
         config=HeadsConfig(seed=prepared.seed).with_trees(trees),
         unseen=prepared.unseen,
         details=None if what == EMBEDDING else prepared.rows["train"].full,
+        label_weight=None
+        if prepared.unseen is None
+        else label_weights(train.records, prepared.unseen),
         jobs=prepared.jobs,
     )
 
@@ -344,25 +348,32 @@ def _columns(wanted: Sequence[str], names: Sequence[str], scores: Floats) -> Flo
     return out
 
 
-def namers(prepared: Prepared, found: Sequence[Detector]) -> list[Namer]:
+def namers(
+    prepared: Prepared, found: Sequence[Detector], worst: Mapping[str, Mapping[str, Ints]]
+) -> list[Namer]:
     """All ways to name attacks. Forests are judged at the windows of the detector that was fitted
-    with them, the others at those of the forest of 50 on all features."""
+    with them, the others at those of the forest of 50 on all features. ``worst``: by detector, the
+    rows that :func:`judged` gives; the forests get the class shares of dev, as in training."""
     names, out = ("dev", "test"), []
     for detector in found:
         heads = detector.head
         if not isinstance(heads, Heads):
             continue
-        scores = {}
-        for name in names:
-            seen = (
-                prepared.splits[name].embedded.vectors
-                if detector.sees == EMBEDDING
-                else prepared.rows[name].full
+        seen = {
+            name: prepared.splits[name].embedded.vectors
+            if detector.sees == EMBEDDING
+            else prepared.rows[name].full
+            for name in names
+        }
+        dev = prepared.splits["dev"]
+        fit_class_shares(heads, seen["dev"], worst[detector.name]["dev"], dev, prepared.labels)
+        scores = {
+            name: (
+                np.asarray(heads.family.predict_proba(rows)),
+                np.asarray(heads.subfamily.predict_proba(rows)),
             )
-            scores[name] = (
-                np.asarray(heads.family.predict_proba(seen)),
-                np.asarray(heads.subfamily.predict_proba(seen)),
-            )
+            for name, rows in seen.items()
+        }
         trees = len(heads.family.estimators_)
         title = f"labels: forests of {trees}, {detector.sees}"
         out.append(Namer(title, detector.sees, detector.name, scores, heads))

@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from raxe_fast.encoder import Encoder
+from raxe_fast.encoder import Encoder, TokenEncoder
+from raxe_fast.errors import EncoderError
+from raxe_fast.native import NativeEncoder
 from raxe_fast.training.encoder_export import ENCODER_FILE, export_encoder
 from raxe_fast.training.encoder_source import EncoderSource
 from stats import Summary, turns
@@ -46,6 +48,8 @@ SHAPES = (
     Shape("L3 x 384", 3, 384, 12),
     Shape("L2 x 384", 2, 384, 12),
     Shape("L6 x 256", 6, 256, 8),
+    Shape("L3 x 192", 3, 192, 6),
+    Shape("L2 x 128", 2, 128, 4),
     Shape("L12 x 384", 12, 384, 12),
     Shape("MPNet-base, L12 x 768", 12, 768, 12, "mpnet", 30527),
 )
@@ -143,7 +147,8 @@ def measure_shapes(
     seed: int = 1,
 ) -> list[dict[str, Any]]:
     """A row for each shape, and one for the ``trained`` encoder.onnx, which says whether random
-    weights run as fast as real ones. One thread, random token ids, encoder calls alone.
+    weights run as fast as real ones; each a second time on the native encoder where that runs it.
+    One thread, random token ids, encoder calls alone.
     """
     rng = np.random.default_rng(seed)
     rows: list[dict[str, Any]] = [
@@ -154,14 +159,16 @@ def measure_shapes(
             "bytes": {"encoder": trained.stat().st_size},
         }
     ]
-    encoders = [Encoder(trained)]
+    encoders: list[TokenEncoder] = [Encoder(trained)]
+    models = [trained]
     # Ids that the trained encoder and every shape know.
     known = min([len(tokenizer["model"]["vocab"]), *(shape.vocabulary for shape in shapes)])
     with tempfile.TemporaryDirectory() as folder:
         for number, shape in enumerate(shapes):
             target = Path(folder) / str(number)
             info = export_encoder(random_source(shape, tokenizer, seed), target, "int8")
-            encoders.append(Encoder(target / ENCODER_FILE))
+            models.append(target / ENCODER_FILE)
+            encoders.append(Encoder(models[-1]))
             rows.append(
                 {
                     "part": "shapes",
@@ -175,6 +182,12 @@ def measure_shapes(
                     "bytes": {"encoder": info.files[ENCODER_FILE]["size"]},
                 }
             )
+        for row, model in zip(list(rows), list(models), strict=True):
+            try:
+                encoders.append(NativeEncoder(model))
+            except EncoderError:
+                continue  # MPNet
+            rows.append({**row, "name": f"{row['name']}, native"})
     for row in rows:
         row["latency"] = {}
     for tokens in buckets:
@@ -191,5 +204,5 @@ def measure_shapes(
     return rows
 
 
-def _encode(encoder: Encoder, ids: NDArray[np.int64]) -> Callable[[int], object]:
+def _encode(encoder: TokenEncoder, ids: NDArray[np.int64]) -> Callable[[int], object]:
     return lambda index: encoder.encode(ids[index % len(ids)])

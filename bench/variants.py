@@ -25,7 +25,8 @@ from tokenizers import Tokenizer
 
 from hardware import hardware, load_average
 from raxe_fast import _core
-from raxe_fast.encoder import Encoder
+from raxe_fast.encoder import Encoder, TokenEncoder
+from raxe_fast.native import NativeEncoder
 from raxe_fast.training.corpus import Corpus, Record, find_split, read_corpus
 from raxe_fast.training.embed import EncoderFiles
 from raxe_fast.training.evaluate import sample_records
@@ -193,7 +194,10 @@ class _Scans:
             files.folder / "tokenizer.json", max_tokens=files.max_tokens,
             overlap=files.overlap_tokens,
         )  # fmt: skip
-        self._encoder = Encoder(files.folder / "encoder.onnx", threads=1)
+        model = files.folder / "encoder.onnx"
+        self._encoder: TokenEncoder = (
+            NativeEncoder(model) if files.backend == "native" else Encoder(model, threads=1)
+        )
 
     def encoder_alone(self, text: str) -> None:
         for window in self._windower.windows(text).windows:
@@ -302,7 +306,7 @@ def head_rows(
             **(detector.notes or {}),
         )  # fmt: skip
     done("detectors judged")
-    for namer in namers(prepared, found):
+    for namer in namers(prepared, found, worst):
         add(namer, label_figures(prepared, namer, worst[namer.windows]), windows_of=namer.windows)
     done("labels")
     name = prefix + ENCODER_ALONE
@@ -384,6 +388,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--shapes", action="store_true", help="the shapes; default: both parts")
     parser.add_argument("--frozen", metavar="ENCODER", help="one that was never fine-tuned, too")
     parser.add_argument(
+        "--students", nargs="*", default=[], metavar="DIR", help="distilled encoders, too"
+    )
+    parser.add_argument(
         "--frozen-texts", type=int, default=20000, help="training texts it is embedded on"
     )
     parser.add_argument("--limit", type=int, help="records read from each split, for a quick try")
@@ -417,13 +424,14 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     if options.heads:
         scans: dict[str, Scan] = {}
         todo = [(options.encoder, False, "")]
+        todo += [(student, False, f"{Path(student).name}: ") for student in options.students]
         if options.frozen:
             todo.append((options.frozen, True, "frozen encoder: "))
         folder = None
         for encoder, frozen, prefix in todo:
             prepared = prepare(options, encoder, frozen)
             done(f"{prefix}rows")
-            corpus["frozen" if frozen else "tuned"] = counts(prepared)
+            corpus["frozen" if frozen else prefix.removesuffix(": ") or "tuned"] = counts(prepared)
             more, calls = head_rows(prepared, prefix, done)
             rows += more
             scans |= calls
@@ -445,6 +453,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
         "load_average": load,
         "settings": {
             "encoder": Path(options.encoder).name,
+            "students": [Path(student).name for student in options.students],
             "frozen": options.frozen and Path(options.frozen).name,
             "limit": options.limit,
             "window_cap": options.window_cap,

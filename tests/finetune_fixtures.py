@@ -170,5 +170,3 @@ def finished(tiny_source, tiny_corpus, tmp_path_factory):
     info = finetune(tiny_corpus, tiny_source, folder, options(), report=log.append)
     torch.set_num_threads(threads)
     return folder, info, log
-
-

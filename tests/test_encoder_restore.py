@@ -25,7 +25,7 @@ from raxe_fast.errors import (
     ModelNotFoundError,
 )
 from raxe_fast.model import load_model
-from raxe_fast.training.folds import Holdout
+from raxe_fast.training.folds import Holdout, own_sources, restored_from
 from raxe_fast.training.quantize import quantize_columns, quantize_rows
 
 pytest.importorskip("onnx", reason="restoring an encoder needs the [train] extra")
@@ -260,6 +260,18 @@ def test_it_reads_as_a_fine_tuned_encoder(restored, bases):
     assert info["holdout"] == {"fold": 1, "folds": 5, "hash_name": "sha256"}
 
 
+def test_what_the_encoder_has_seen_is_taken_from_the_manifest(changed, tmp_path):
+    path = changed / "manifest.json"
+    manifest = json.loads(path.read_text())
+    tuned = {"holdout": Holdout(2, 7).to_dict(), "own_sources": ["own:a", "own:b"]}
+    manifest["encoder"]["tuned"] = tuned
+    path.write_text(json.dumps(manifest))
+    restore_encoder(changed, tmp_path / "out", HOLDOUT)
+    assert Holdout.read(tmp_path / "out") == Holdout(2, 7)
+    assert own_sources(tmp_path / "out") == {"own:a", "own:b"}
+    assert restored_from(tmp_path / "out") == "rich"
+
+
 def test_the_base_is_recorded_by_name_not_by_place(changed, bases, tmp_path):
     write_members(changed, base=str(bases / "random"))
     restore_encoder(changed, tmp_path / "out", HOLDOUT)
@@ -463,6 +475,7 @@ def test_fine_tuning_goes_on_from_a_model(archive, restored, corpus, here, tmp_p
     written = (out / "finetune.json").read_text()
     assert json.loads(written) == json.loads(json.dumps(info))
     assert info["base"] == "random" and info["steps"] > 2
+    assert info["restored_from"] == "rich"
     assert info["holdout"] == {"fold": 1, "folds": 5, "hash_name": "sha256"}
     assert 0 < info["texts"]["held_out"] < 60
     assert Holdout.read(out) == HOLDOUT and load_source(out).name == "random"

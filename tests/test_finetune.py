@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -29,7 +27,6 @@ from raxe_fast.training.finetune_sampler import (
     mined_weights,
 )
 from raxe_fast.training.folds import Holdout
-
 
 # ---- sampling ------------------------------------------------------------------------------------
 

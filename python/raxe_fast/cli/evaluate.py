@@ -72,7 +72,10 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
     )
     parser.add_argument("--threads", type=positive, default=1)
     parser.add_argument(
-        "--backend", choices=("auto", "onnxruntime", "native"), default="auto", help="of the encoder"
+        "--backend",
+        choices=("auto", "onnxruntime", "native"),
+        default="auto",
+        help="of the encoder",
     )
     parser.add_argument("--forest", choices=("auto", "compiled", "packed"), default="auto")
     parser.add_argument("--quiet", action="store_true", help="no tables, no progress bar")

@@ -10,13 +10,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from raxe_fast.training.metrics import Floats, Ints
 
 if TYPE_CHECKING:
     from sklearn.ensemble import RandomForestClassifier
 
-__all__ = ["class_factors", "tilt_forest"]
+    from raxe_fast.training.heads import Heads
+    from raxe_fast.training.train_data import Labels, Split
+
+__all__ = ["class_factors", "fit_class_shares", "tilt_forest"]
 
 _SMALLEST = 1e-4
 
@@ -60,3 +64,23 @@ def tilt_forest(forest: RandomForestClassifier, factors: Floats) -> None:
         values = tree.tree_.value  # a view of the tree's own memory: (nodes, 1, classes)
         values *= factors
         values /= values.sum(axis=2, keepdims=True)
+
+
+def fit_class_shares(
+    heads: Heads, rows: NDArray[np.float32], worst: Ints, dev: Split, labels: Labels
+) -> dict[str, list[float]]:
+    """Fits family and subfamily to the class shares of the dev attacks, by their worst windows."""
+    attacks = worst[dev.labels[dev.owner[worst]] == 1]
+    found: dict[str, list[float]] = {}
+    numbers = labels.numbers(dev.records)
+    forests = {"family": heads.family, "subfamily": heads.subfamily}
+    for (name, forest), number in zip(forests.items(), numbers, strict=True):
+        truth = number[dev.owner[attacks]]
+        known = truth >= 0
+        if not known.any():
+            continue
+        probabilities = np.asarray(forest.predict_proba(rows[attacks[known]]))
+        factors = class_factors(probabilities, truth[known])
+        tilt_forest(forest, factors)
+        found[name] = [round(float(value), 6) for value in factors]
+    return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from raxe_fast.training.distill_loss import DistillWeights, Distiller
+from raxe_fast.training.distill_loss import Distiller, DistillWeights
 from raxe_fast.training.encoder_restore import encoder_folder
 from raxe_fast.training.encoder_source import load_source
 from raxe_fast.training.finetune_inputs import Inputs

@@ -7,6 +7,7 @@ made. The tokenizer, the configuration and what the graph does not hold come fro
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -62,12 +63,14 @@ def encoder_folder(encoder: Path | str, holdout: Holdout) -> Iterator[Path | str
 def restore_encoder(model: Path | str, output: Path | str, holdout: Holdout) -> None:
     """Writes the encoder and the linear heads of a model with features as fine-tuning writes them.
 
-    ``holdout`` is recorded as what that encoder has not seen: the model does not say. Raises
+    What that encoder has not seen is taken from the manifest; ``holdout`` where it does not say,
+    and no texts of our own then. Raises
     what loading a model raises, ModelFormatError for a model without linear heads or whose encoder
     has not its base's shape, and ModelNotFoundError where that base is not installed.
     """
     with open_files(Path(model)) as files:
-        manifest = parse_manifest(read_manifest(files), files.path)
+        raw = read_manifest(files)
+        manifest = parse_manifest(raw, files.path)
         if FEATURES_FILE not in manifest.files:
             raise ModelFormatError(
                 "a model without linear heads: fine-tune its base encoder instead",
@@ -94,6 +97,7 @@ def restore_encoder(model: Path | str, output: Path | str, holdout: Holdout) -> 
         "restored_from": manifest.id,
         "holdout": holdout.to_dict(),
         "own_sources": [],
+        **json.loads(raw)["encoder"].get("tuned", {}),
     }
     try:
         heads = _heads(decode_features(features, about.hidden_size))

@@ -36,6 +36,7 @@ from raxe_fast.training.finetune_sampler import (
     epoch_size,
     mined_weights,
 )
+from raxe_fast.training.folds import own_sources, restored_from
 from raxe_fast.training.hardware import hardware
 
 if TYPE_CHECKING:
@@ -280,14 +281,16 @@ class Trainer:
         dev = self.final_dev(self.network, self.options.batch_tokens)
         self.note("final", **dev)
         held = self.held(self.network, self.options.batch_tokens)
-        train = self.inputs.train
+        train, origin = self.inputs.train, self.network.source.path
         info: dict[str, Any] = {
             "base": self.network.source.name,
+            "restored_from": restored_from(origin),
             "arguments": plain(self.options),
             "seed": self.options.seed,
             "holdout": self.options.holdout.to_dict(),
             "corpus_sha256": self.inputs.corpus_sha256,
-            "own_sources": self.inputs.own_sources,
+            # What an earlier run has read stays read.
+            "own_sources": sorted({*self.inputs.own_sources, *own_sources(origin)}),
             "texts": {
                 "train": len(train) - self.inputs.augmented,
                 "augmented": self.inputs.augmented,

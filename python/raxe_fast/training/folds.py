@@ -17,7 +17,8 @@ from typing import Any
 from raxe_fast.errors import ModelFormatError
 from raxe_fast.training.corpus import Record
 
-__all__ = ["FINETUNE_INFO", "Holdout", "fold_of", "group_key", "own_sources", "tuned_from"]
+__all__ = ["FINETUNE_INFO", "Holdout", "fold_of", "group_key", "own_sources", "restored_from",
+           "tuned_from"]  # fmt: skip
 
 FINETUNE_INFO = "finetune.json"
 _HASHES = ("sha256", "md5")
@@ -104,6 +105,18 @@ def own_sources(encoder_dir: Path | str) -> frozenset[str]:
         return frozenset()
     with _reading(encoder_dir, "names no texts of our own") as info:
         return frozenset(str(name) for name in info.get("own_sources", ()))
+
+
+def restored_from(encoder_dir: Path | str) -> str | None:
+    """Id of the model that a fine-tuned encoder was taken from; None for any other directory.
+
+    Raises ModelFormatError for a finetune.json that cannot be understood.
+    """
+    if not _is_tuned(encoder_dir):
+        return None
+    with _reading(encoder_dir, "names no model") as info:
+        model = info.get("restored_from")
+        return None if model is None else str(model)
 
 
 def tuned_from(encoder_dir: Path | str) -> str | None:

@@ -131,8 +131,10 @@ def manifest_base(
     heads: Heads,
     thresholds: dict[str, dict[str, float]],
     sizes: dict[str, int] | None = None,
+    tuned: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """manifest.json without its file list."""
+    """manifest.json without its file list. ``tuned`` says what a fine-tuned encoder has seen, so
+    that fine-tuning can go on from the model."""
     names = ("base", "architecture", "precision", "hidden_size", "layers", "vocab_size", "input",
              "output", "cls_id", "sep_id", "pad_id", "max_tokens")  # fmt: skip
     forests = {"binary": heads.binary, "family": heads.family, "subfamily": heads.subfamily}
@@ -147,6 +149,7 @@ def manifest_base(
             **{name: files.info[name] for name in names},
             "overlap_tokens": files.overlap_tokens,
             "backend": files.backend,
+            **({"tuned": tuned} if tuned else {}),
         },
         "labels": {
             "families": labels.families,

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from raxe_fast.errors import CorpusError
 from raxe_fast.feature_data import feature_sizes
@@ -22,12 +21,12 @@ from raxe_fast.training.calibrate import (
     worst_rows,
 )
 from raxe_fast.training.card import data_table, write_card
-from raxe_fast.training.class_priors import class_factors, tilt_forest
+from raxe_fast.training.class_priors import fit_class_shares
 from raxe_fast.training.corpus import Corpus, Record, find_split, read_corpus
 from raxe_fast.training.feature_fit import fit_features, window_evidence
 from raxe_fast.training.feature_parts import FEATURES_FILE, Rows, save_features
 from raxe_fast.training.folds import Holdout, own_sources
-from raxe_fast.training.heads import Heads, HeadsConfig, export_forest, fit_heads, label_weights
+from raxe_fast.training.heads import HeadsConfig, export_forest, fit_heads, label_weights
 from raxe_fast.training.members import (
     HEADS,
     fit_triggers,
@@ -37,13 +36,12 @@ from raxe_fast.training.members import (
     write_clusters,
     write_selftest,
 )
-from raxe_fast.training.metrics import Ints
 from raxe_fast.training.own_data import is_own, read_own_texts
 from raxe_fast.training.package import pack, write_json, write_manifest
 from raxe_fast.training.scan_report import scan_reports
 from raxe_fast.training.search import candidates, search_binary
 from raxe_fast.training.thresholds import dev_curve, fit_thresholds
-from raxe_fast.training.train_data import Labels, Split, embed_split, prepare_encoder
+from raxe_fast.training.train_data import Labels, embed_split, prepare_encoder
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -179,7 +177,7 @@ def train(
     )
     order = evidence[:, 0] if stack is None else evidence @ np.array(stack)
     worst = worst_rows(order, dev.owner)
-    priors = _fit_priors(heads, rows["dev"].full, worst, dev, labels)
+    priors = fit_class_shares(heads, rows["dev"].full, worst, dev, labels)
     judged = np.zeros((len(dev.records), evidence.shape[1]))
     judged[:, 0] = clipped_logit(np.zeros(1))[0]  # texts without windows
     judged[dev.owner[worst]] = evidence[worst]
@@ -219,7 +217,10 @@ def train(
     write_selftest(folder, files, None if fit is None else fit.features, triggers)
     clock.done("clusters, self-test")
 
-    manifest = manifest_base(model_id, files, labels, heads, thresholds, sizes)
+    tuned = None
+    if holdout is not None:
+        tuned = {"holdout": holdout.to_dict(), "own_sources": sorted(known_own)}
+    manifest = manifest_base(model_id, files, labels, heads, thresholds, sizes, tuned)
     write_manifest(folder, manifest, members)
     load_model(folder, forest="packed")
     parity = parity_of(folder, heads, rows["dev"], calibration, thresholds["balanced"]["block"])
@@ -270,26 +271,6 @@ def train(
     _replace(folder, target)
     clock.done("package")
     return report
-
-
-def _fit_priors(
-    heads: Heads, rows: NDArray[np.float32], worst: Ints, dev: Split, labels: Labels
-) -> dict[str, list[float]]:
-    """Fits family and subfamily to the class shares of the dev attacks, by their worst windows."""
-    attacks = worst[dev.labels[dev.owner[worst]] == 1]
-    found: dict[str, list[float]] = {}
-    numbers = labels.numbers(dev.records)
-    forests = {"family": heads.family, "subfamily": heads.subfamily}
-    for (name, forest), number in zip(forests.items(), numbers, strict=True):
-        truth = number[dev.owner[attacks]]
-        known = truth >= 0
-        if not known.any():
-            continue
-        probabilities = np.asarray(forest.predict_proba(rows[attacks[known]]))
-        factors = class_factors(probabilities, truth[known])
-        tilt_forest(forest, factors)
-        found[name] = [round(float(value), 6) for value in factors]
-    return found
 
 
 def _sum(parity: dict[str, Any], key: str) -> int:
