@@ -25,6 +25,7 @@ from raxe_fast.training.finetune_sampler import (
     epoch_sample,
     epoch_size,
     mined_weights,
+    source_weight,
 )
 from raxe_fast.training.folds import Holdout
 
@@ -63,9 +64,13 @@ def test_sources_and_labels_are_balanced():
     assert epoch_size(data, replace(options, samples=10000)) == pytest.approx(1700 + 5800)
 
 
-def test_own_texts_are_drawn_more_often():
+def test_sources_are_drawn_by_their_weight():
+    weights = (("own:", 3.0), ("own:ab", 5.0))
+    assert source_weight("own:a", weights) == 3.0
+    assert source_weight("own:abc", weights) == 5.0
+    assert source_weight("others", weights) == 1.0
     data = training_set({(1, "own:a"): 200, (1, "b"): 200, (0, "c"): 4000})
-    options = SamplerOptions(samples=500, own_weight=3.0)
+    options = SamplerOptions(samples=500, source_weights=weights)
     sample = epoch_sample(data, np.ones(len(data)), options, np.random.default_rng(0))
     counts = Counter(data.records[i].source for i in sample)
     assert counts["own:a"] / counts["b"] == pytest.approx(3.0, rel=0.05)

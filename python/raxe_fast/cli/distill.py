@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from raxe_fast.cli.finetune import FINETUNE_NEEDS, print_entry, print_figures
+from raxe_fast.cli.finetune import FINETUNE_NEEDS, print_entry, print_figures, source_weight
 from raxe_fast.cli.shared import extras_present, positive
 from raxe_fast.errors import RaxeFastError
 
@@ -54,7 +54,14 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
     )
     parser.add_argument("--folds", type=positive, default=10, help="default: %(default)s")
     parser.add_argument("--no-own-texts", action="store_true", help="as for `finetune`")
-    parser.add_argument("--own-weight", type=float, default=1.0, help="as for `finetune`")
+    parser.add_argument(
+        "--source-weight",
+        type=source_weight,
+        action="append",
+        default=[],
+        metavar="NAME=WEIGHT",
+        help="as for `finetune`",
+    )
     parser.add_argument("--max-minutes", type=float, help="as for `finetune`; without the teacher")
     parser.add_argument("--cache", type=Path, help="where the teacher's embeddings are kept")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
@@ -89,7 +96,7 @@ def run(args: Namespace) -> int:
             rate=args.rate,
             holdout=Holdout(None if args.holdout_fold == -1 else args.holdout_fold, args.folds),
             own_texts=not args.no_own_texts,
-            own_weight=args.own_weight,
+            source_weights=tuple(args.source_weight),
             max_minutes=args.max_minutes,
             device=args.device,
             precision=args.precision,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from argparse import ArgumentTypeError
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from raxe_fast.errors import RaxeFastError
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction
 
-__all__ = ["FINETUNE_NEEDS", "add_parser", "print_entry", "print_figures", "run"]
+__all__ = ["FINETUNE_NEEDS", "add_parser", "print_entry", "print_figures", "run", "source_weight"]
 
 FINETUNE_NEEDS = ("torch", "transformers", "sklearn", "scipy", "treelite", "onnx", "safetensors")
 _FIGURES = ("auc", "f1", "fpr", "fnr", "recall_at_fpr_0.01", "family_accuracy")
@@ -63,10 +64,13 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
         "--no-own-texts", action="store_true", help="leave out the texts that raxe-fast brings"
     )
     parser.add_argument(
-        "--own-weight",
-        type=float,
-        default=1.0,
-        help="draw those texts so many times as often (default: 1)",
+        "--source-weight",
+        type=source_weight,
+        action="append",
+        default=[],
+        metavar="NAME=WEIGHT",
+        help="draw the sources whose names begin so, 'own:' for the texts that raxe-fast brings, "
+        "WEIGHT times as often; may be repeated",
     )
     parser.add_argument(
         "--max-minutes", type=float, help="finish within this time; the schedule adapts"
@@ -78,6 +82,18 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
     parser.add_argument("--resume", action="store_true", help="go on from the output's checkpoint")
     parser.add_argument("--seed", type=int, default=1)
     parser.set_defaults(run=run)
+
+
+def source_weight(argument: str) -> tuple[str, float]:
+    """NAME=WEIGHT; for argparse."""
+    name, equals, weight = argument.rpartition("=")
+    try:
+        value = float(weight)
+    except ValueError:
+        value = 0.0
+    if not name or not equals or not value > 0:
+        raise ArgumentTypeError(f"expected NAME=WEIGHT with a positive weight, not {argument!r}")
+    return name, value
 
 
 def run(args: Namespace) -> int:
@@ -102,7 +118,7 @@ def run(args: Namespace) -> int:
             limit=args.limit,
             seed=args.seed,
             own_texts=not args.no_own_texts,
-            own_weight=args.own_weight,
+            source_weights=tuple(args.source_weight),
         )
         if args.no_augment:
             from dataclasses import replace

@@ -42,8 +42,9 @@ class FinetuneOptions:
     by others of the batch. ``dropout`` None keeps the encoder's own; 0 trains twice as fast on a
     CPU, where random numbers are dear. ``unread`` names attack subfamilies that are not learnt
     from: nobody reads base64, the scanner decodes it first. ``exclude`` holds ids of training
-    records to leave out (suspected label errors). ``own_texts`` adds the texts in own_texts/,
-    drawn ``own_weight`` times as often as their number alone would have it.
+    records to leave out (suspected label errors). ``own_texts`` adds the texts in own_texts/.
+    ``source_weights`` holds beginnings of source names (``own:`` for all own texts), and how many
+    times as often such a source is drawn as its size alone would have it.
     """
 
     epochs: float = 2.0
@@ -57,7 +58,7 @@ class FinetuneOptions:
     unread: frozenset[str] = OPAQUE_SUBFAMILIES
     exclude: frozenset[str] = frozenset()
     own_texts: bool = True
-    own_weight: float = 1.0
+    source_weights: tuple[tuple[str, float], ...] = ()
     rate: float = 1.5e-4
     head_rate: float = 2e-3
     weight_decay: float = 0.02
@@ -84,8 +85,8 @@ class FinetuneOptions:
             )
         if self.long_every < 1 or self.long_tokens < self.max_tokens:
             raise ValueError("long_every must be positive and long_tokens at least max_tokens")
-        if not self.own_weight > 0:
-            raise ValueError("own_weight must be positive")
+        if not all(weight > 0 for _, weight in self.source_weights):
+            raise ValueError("the weight of a source must be positive")
         if not 0 <= self.noise < 1:
             raise ValueError("noise must be in [0, 1)")
         if self.max_minutes is not None and self.max_minutes <= 0:

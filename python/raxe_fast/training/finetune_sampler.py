@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from raxe_fast.training.finetune_data import TrainingSet
 from raxe_fast.training.metrics import Floats, Ints
-from raxe_fast.training.own_data import is_own
 
 __all__ = [
     "Batch",
@@ -23,6 +22,7 @@ __all__ = [
     "epoch_sample",
     "epoch_size",
     "mined_weights",
+    "source_weight",
 ]
 
 # Sorting by length inside a section this long keeps padding low and batches mixed.
@@ -32,19 +32,20 @@ _JITTER = 4.0
 
 @dataclass(frozen=True, slots=True)
 class SamplerOptions:
-    """``samples`` draws per epoch, of which ``attack_share`` attacks. Within a label each source
-    gets draws by its size to the power ``source_power``, our own texts ``own_weight`` times as many
-    as that gives, and no source more than ``max_repeats`` times its size.
-    Windows have at most ``max_tokens`` tokens with the two special ones, in every
-    ``long_every``-th section of an epoch ``long_tokens``; batches have at most ``batch_tokens``
-    after padding. Mining draws at most
-    ``hard_share`` of the harmless texts ``hard_weight`` times as often, and only those with a
-    binary logit above ``hard_logit``."""
+    """``samples`` draws per epoch, of which ``attack_share`` attacks.
+
+    Within a label each source gets draws by its size to the power ``source_power``, times its
+    weight (that of the longest beginning of its name in ``source_weights``, 1 without one), and no
+    source more than ``max_repeats`` times its size. Windows have at most ``max_tokens`` tokens with
+    the two special ones, in every ``long_every``-th section of an epoch ``long_tokens``; batches
+    have at most ``batch_tokens`` after padding. Mining draws at most ``hard_share`` of the harmless
+    texts ``hard_weight`` times as often, and only those with a binary logit above ``hard_logit``.
+    """
 
     samples: int
     attack_share: float = 0.42
     source_power: float = 0.6
-    own_weight: float = 1.0
+    source_weights: tuple[tuple[str, float], ...] = ()
     max_repeats: float = 2.0
     max_tokens: int = 160
     long_tokens: int = 256
@@ -94,6 +95,12 @@ def allocate(
     return [float(share) for share in shares]
 
 
+def source_weight(source: str, weights: Sequence[tuple[str, float]]) -> float:
+    """The weight of the longest name that ``source`` begins with; 1 where there is none."""
+    known = [pair for pair in weights if source.startswith(pair[0])]
+    return max(known, key=lambda pair: len(pair[0]))[1] if known else 1.0
+
+
 def _draw(rows: Ints, weights: Floats, quota: float, rng: np.random.Generator) -> Ints:
     """About ``quota`` of ``rows``, each within one of its expected number of draws."""
     order = rng.permutation(len(rows))
@@ -111,13 +118,13 @@ def _quotas(data: TrainingSet, options: SamplerOptions) -> list[tuple[Ints, floa
     found: list[tuple[Ints, float]] = []
     for label, share in ((1, options.attack_share), (0, 1 - options.attack_share)):
         parts = [np.array(rows) for key, rows in strata.items() if key[0] == label]
-        own = [is_own(data.records[part[0]]) for part in parts]
+        names = [data.records[part[0]].source for part in parts]
         shares = allocate(
             [len(part) for part in parts],
             options.samples * share,
             options.source_power,
             options.max_repeats,
-            [options.own_weight if ours else 1.0 for ours in own],
+            [source_weight(name, options.source_weights) for name in names],
         )
         found += zip(parts, shares, strict=True)
     return found

@@ -81,7 +81,7 @@ class Trainer:
             max_tokens=options.max_tokens,
             long_tokens=max(options.max_tokens, min(options.long_tokens, positions)),
             long_every=options.long_every,
-            own_weight=options.own_weight,
+            source_weights=options.source_weights,
             batch_tokens=options.batch_tokens,
             seed=options.seed,
         )
