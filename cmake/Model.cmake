@@ -38,4 +38,10 @@ raxe_fast_add_heads(raxe_fast_core "${_raxe_unpacked}")
 
 if(RAXE_FAST_BUILD_PYTHON)
   install(DIRECTORY "${_raxe_unpacked}/" DESTINATION "raxe_fast/models/${_raxe_id}")
+  # The other models of the repository, by name: archives, with packed forests.
+  if(RAXE_FAST_MODEL STREQUAL "auto")
+    file(GLOB _raxe_others CONFIGURE_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/models/*/*.raxe")
+    list(REMOVE_ITEM _raxe_others "${_raxe_model}")
+    install(FILES ${_raxe_others} DESTINATION "raxe_fast/models")
+  endif()
 endif()

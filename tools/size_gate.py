@@ -18,7 +18,7 @@ def main(wheel: Path) -> int:
     unpacked_mb = sum(i.file_size for i in infos) / 1e6
     model_mb = model_bytes / 1e6
     print(f"wheel {wheel_mb:.1f} MB (limit {WHEEL_LIMIT_MB:.0f}), unpacked {unpacked_mb:.1f} MB")
-    print(f"model {model_mb:.1f} MB (limit {MODEL_LIMIT_MB:.0f})")
+    print(f"models {model_mb:.1f} MB (limit {MODEL_LIMIT_MB:.0f})")
     if model_bytes == 0:
         print("the wheel holds no model", file=sys.stderr)
         return 1
