@@ -2,8 +2,8 @@
 
 A sample of dev goes through the installed scanner, with each of the repository's models; recall and
 false-positive rate are compared with the counts that the model's report recorded for all of dev.
-The gate fails when the recorded rate lies beyond the sample's 99.9 % interval on the bad side, so it fails on a real loss and not
-on the luck of the draw. Without the corpus it says so and passes.
+The gate fails when the recorded rate lies beyond the sample's 99.9 % interval on the bad side, so
+it fails on a real loss and not on the luck of the draw. Without the corpus it says so and passes.
 """
 
 from __future__ import annotations
