@@ -346,9 +346,9 @@ def test_a_decoder_that_fails(stubbed, monkeypatch):
     """Trouble in a decoder shows in the status; the triggers of the text still speak."""
     scanner = stubbed({})
 
-    def broken(text, **limits):
+    def broken(text):
         raise RuntimeError("broken decoder")
 
-    monkeypatch.setattr("raxe_fast.reader.decoded_views", broken)
+    monkeypatch.setattr("raxe_fast.reader.parts_of", broken)
     result = scanner.scan(ATTACK)
     assert result.status == "degraded" and result.is_threat and "broken decoder" in result.error

@@ -167,7 +167,8 @@ def code_list_views(text: str, limit: int) -> list[View]:
     found: list[tuple[float, View]] = []
     if "\\" in text:
         for match in _OCTAL_ESCAPES.finditer(text):
-            items = _PREFIX.sub(" ", match.group()[: limit * 7]).replace(",", " ").split()
+            # One more than enough, so that it shows where there are more.
+            items = _PREFIX.sub(" ", match.group()[: limit * 15]).replace(",", " ").split()
             found += _rated("octal codes", "escape_encoding", match.span(), items, 8, limit)
     if _GATE.search(text) is not None:
         regions = sorted(
@@ -218,7 +219,8 @@ def _rated(
     words = [strip_edges(word) for word in plain[:1024].lower().split()]
     known = sum(word in COMMON_WORDS for word in words)
     common = sum(char.isalpha() or char == " " for char in plain[:1024]) / min(len(plain), 1024)
-    return [(known / (len(words) + 1) + common, View(kind, subfamily, *span, plain))]
+    cut = len(items) > limit * 2
+    return [(known / (len(words) + 1) + common, View(kind, subfamily, *span, plain, cut))]
 
 
 def _from_codes(codes: list[int]) -> str:
