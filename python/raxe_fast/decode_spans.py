@@ -6,6 +6,7 @@ import base64
 import binascii
 import codecs
 import re
+from dataclasses import replace
 
 from raxe_fast.common_words import COMMON_WORDS
 from raxe_fast.decode_view import View, is_printable, strip_edges
@@ -175,7 +176,10 @@ def code_list_views(text: str, limit: int) -> list[View]:
             (match.span() for match in _REGION.finditer(text)), key=lambda span: span[0] - span[1]
         )
         for begin, end in regions[:_MAX_REGIONS]:
-            found += _region_lists(text, begin, min(end, begin + 8 * limit), limit)
+            lists = _region_lists(text, begin, min(end, begin + 8 * limit), limit)
+            if end > begin + 8 * limit:
+                lists = [(mark, replace(view, cut=True)) for mark, view in lists]
+            found += lists
     found.sort(key=lambda rated: -rated[0])
     views: list[View] = []
     for _, view in found[:_MAX_CANDIDATES]:

@@ -21,8 +21,9 @@ be read as it stands, and the view to be harmless, so a view takes a text's plac
     letter for letter what a reader sees, so only words that could run together are looked for;
   - *spacing*: no two letters stand together, the view has the same letters, and it has word gaps;
   - *ciphers* (rot13, Caesar, Atbash, reversed letters): of any four words in a row the view's are
-    spelt more like English than the text's own. Words in reversed order are all plain, so a text
-    of them is read as it stands, and so is pig Latin.
+    spelt more like English than the text's own, so are those of any two in a row that have five
+    letters, short ones left out, and no word of seven is much less so. Words in reversed order are
+    all plain, so a text of them is read as it stands, and so is pig Latin.
 
 In all of them no passage of words may stand in the text as it stands in the view (16 letters in
 a row): text that is only partly re-spelt, or padded with re-spelt words, is read as it stands. The
@@ -58,21 +59,24 @@ _MAX_OUTSIDE = 16
 _CHUNK = 1024  # what is_readable looks at
 _LEAST_CHUNK = 64
 _PLAIN_LETTERS = 16
-_IDEOGRAPH = 4  # a letter of these scripts says as much as so many of an alphabet
-_FIRST_IDEOGRAPH = "\u2e80"
+_IDEOGRAPH = 4  # a letter of the scripts that need no spaces says as much as so many others
+_IDEOGRAPHS = "\u2e80-\ufeff"
 
 # What shows as a blank or turns the order of reading is no mere noise between letters.
 _IGNORABLE = "\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200e\u200f\u202a-\u202e\u2065-\u206f"
 _NOT_NOISE = re.compile(f"[{_IGNORABLE}\u3164\uffa0\U000e0000-\U000e01ef]")
 
 _WORD = re.compile(r"[^\W\d_]+")
+# Nothing parts ideographs from what is written beside them.
+_SCRIPT_WORD = re.compile(rf"(?:(?=[{_IDEOGRAPHS}])[^\W\d_])+|(?:(?![{_IDEOGRAPHS}])[^\W\d_])+")
 _CORE = re.compile(r"[^\W\d_](?:.*[^\W\d_])?", re.DOTALL)
 _TOGETHER = re.compile(r"[^\W_]{2}")
 _COMMON = re.compile("|".join(sorted(w for w in COMMON_WORDS if len(w) > 4)), re.IGNORECASE)
 _GLUED = re.compile(r"[A-Za-z][!|+]+[A-Za-z]|[A-Za-z]{2}[@$]+[A-Za-z]{2}")
 _SPELLED_WORD = 15
 _SPELLED_MEAN = 7
-_WINDOW = 4
+# (fewest letters of a word, words in a row, bits that the view's have to be better by, at least)
+_BETTER_SPELT = ((0, 4, 0.0), (5, 2, 0.0), (7, 1, -2.0))
 _FOREIGN_BITS = 4.0
 
 
@@ -116,7 +120,9 @@ def _stands_for(text: str, view: View) -> bool:
     if view.cut or len(text) > MAX_DECODED or not _covers(text, view):
         return False
     span = text[view.begin : view.end]
-    if not _loses_nothing(span, view) or _has_plain_passage(span, view.text):
+    # Of escapes what stands between two of them is plain; between spaces it is not.
+    words = _tokens if view.kind in _ESCAPES else _words
+    if not _loses_nothing(span, view) or _has_plain_passage(words(span), words(view.text)):
         return False
     return _reads_like_text(view.text)
 
@@ -154,26 +160,31 @@ def _reads_like_text(text: str) -> bool:
     return all(map(is_readable, chunks))
 
 
-def _cores(text: str) -> Iterable[str]:
-    """The tokens that hold letters, in lower case from the first letter to the last."""
-    for token in text.split():
+def _words(text: str) -> Iterable[str]:
+    """The runs of letters, in lower case."""
+    return _SCRIPT_WORD.findall(text.lower())
+
+
+def _tokens(text: str) -> Iterable[str]:
+    """What stands between spaces, in lower case from its first letter to its last."""
+    for token in text.lower().split():
         if (match := _CORE.search(token)) is not None:
-            yield match.group().lower()
+            yield match.group()
 
 
-def _has_plain_passage(span: str, plain: str) -> bool:
+def _has_plain_passage(span: Iterable[str], plain: Iterable[str]) -> bool:
     """Whether words that say the same in both stand in a row in the span, 16 letters of them."""
-    known = set(_cores(plain))
+    known = set(plain)
     letters = 0
-    for core in _cores(span):
-        letters = letters + sum(map(_letters, core)) if core in known else 0
+    for word in span:
+        letters = letters + sum(map(_letters, word)) if word in known else 0
         if letters >= _PLAIN_LETTERS:
             return True
     return False
 
 
 def _letters(char: str) -> int:
-    return _IDEOGRAPH if char >= _FIRST_IDEOGRAPH else 1
+    return _IDEOGRAPH if "\u2e80" <= char <= "\ufeff" else 1
 
 
 def _is_escaped_evenly(span: str, plain: str, escape: re.Pattern[str]) -> bool:
@@ -210,20 +221,24 @@ def _is_spelled_out(span: str, plain: str) -> bool:
 
 
 def _is_enciphered(span: str, plain: str) -> bool:
-    """Whether any four words in a row are spelt more like English in the plain text."""
+    """Whether all words, few in a row, are spelt more like English in the plain text."""
     before, after = span.split(), plain.split()
     if len(before) != len(after):
         return False
     if plain == span[::-1]:
         after.reverse()
     gains = [
-        spelling_bits(coded) - spelling_bits(word) - _foreign(coded)
+        (sum(map(str.isalpha, coded)), _gain(coded, word))
         for coded, word in zip(before, after, strict=True)
-        if _has_letters(coded)
     ]
-    return all(sum(gains[i : i + _WINDOW]) > 0 for i in range(max(1, len(gains) - _WINDOW + 1)))
+    for letters, length, least in _BETTER_SPELT:
+        row = [gain for size, gain in gains if size >= letters]
+        if any(sum(row[i : i + length]) <= least for i in range(len(row) - length + 1)):
+            return False
+    return sum(gain for _, gain in gains) > 0
 
 
-def _foreign(token: str) -> float:
-    """What letters that no cipher changes count against it."""
-    return _FOREIGN_BITS * sum(char.isalpha() and not char.isascii() for char in token)
+def _gain(coded: str, word: str) -> float:
+    """Bits by which a word is more English; letters that no cipher changes count against it."""
+    foreign = sum(char.isalpha() and not char.isascii() for char in coded)
+    return spelling_bits(coded) - spelling_bits(word) - _FOREIGN_BITS * foreign
