@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from raxe_fast.decode import decoded_views
+from raxe_fast.decode_whole import parts_of
 from stats import Samples
 
 __all__ = ["DECODE", "decode_times", "views_of"]
@@ -24,7 +25,7 @@ def decode_times(scan: Callable[[str], Any], texts: Sequence[str], *, rounds: in
         for index, text in enumerate(texts):
             scan(text)
             begin = time.perf_counter_ns()
-            decoded_views(text)
+            parts_of(text)
             row[index] = (time.perf_counter_ns() - begin) / 1e3
     medians: Samples = np.median(out, axis=0)
     return medians

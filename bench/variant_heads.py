@@ -16,7 +16,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from threadpoolctl import threadpool_limits
 
 from raxe_fast import _core
-from raxe_fast.decode import decoded_views
+from raxe_fast.decode_whole import parts_of
 from raxe_fast.feature_data import FeatureData, feature_sizes
 from raxe_fast.training import metrics
 from raxe_fast.training.calibrate import (
@@ -449,10 +449,11 @@ def label_figures(prepared: Prepared, namer: Namer, worst: Mapping[str, Ints]) -
             best = max(members[family], key=subfamilies[row].__getitem__)
             subfamily = labels.subfamilies[best][1]
             text = int(split.embedded.owner[row])
-            view = text - int(np.searchsorted(split.record_of, record)) - 1
-            if view >= 0 and _ENCODED in labels.families:
+            parts = parts_of(split.records[record].text)
+            part = parts.read()[text - int(np.searchsorted(split.record_of, record))]
+            if part and _ENCODED in labels.families:
                 family = _ENCODED
-                subfamily = decoded_views(split.records[record].text)[view].subfamily
+                subfamily = parts.views[part - 1].subfamily
             answers["family"][record] = family
             answers["subfamily"][record] = f"{family}/{subfamily}"
         out[name] = {}

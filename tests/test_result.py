@@ -29,7 +29,7 @@ RESULT = ScanResult(
     window=(0, 20),
     passage=(3, 12),
     window_scores=(0.97, 0.5),
-    decoded=(Decoded("base64 > hex", 12, 20, 0.5),),
+    decoded=(Decoded("base64 > hex", 12, 20, 0.5, True),),
     characters=20,
     scanned_chars=20,
     timings={"total": 12.5},
@@ -53,7 +53,9 @@ def test_to_dict_is_json_and_names_every_field():
         {"name": "dev", "family": "jailbreak", "severity": "high", "begin": 3, "end": 9}
     ]
     assert data["window"] == [0, 20] and data["passage"] == [3, 12]
-    assert data["decoded"] == [{"kind": "base64 > hex", "begin": 12, "end": 20, "score": 0.5}]
+    assert data["decoded"] == [
+        {"kind": "base64 > hex", "begin": 12, "end": 20, "score": 0.5, "in_place": True}
+    ]
 
 
 def test_to_dict_has_no_nan():

@@ -67,7 +67,7 @@ class Batcher:
         failed = False
         for text in texts:
             text = str.__str__(text)
-            reading = Reading(perf_counter_ns())
+            reading = Reading(perf_counter_ns(), len(text))
             group.append(text)
             readings.append(reading)
             try:

@@ -7,6 +7,7 @@ costs time in proportion to its length.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from raxe_fast.decode_ciphers import cipher_views, pig_latin_views
 from raxe_fast.decode_escapes import escape_views, morse_views
@@ -16,7 +17,10 @@ from raxe_fast.decode_spans import base_n_views, code_list_views
 from raxe_fast.decode_spelling import leet_views, spacing_views
 from raxe_fast.decode_view import View, is_readable
 
-__all__ = ["View", "decoded_views"]
+__all__ = ["MAX_DECODED", "View", "decoded_views"]
+
+MAX_DECODED = 8192
+"""The most characters of a view's text, unless asked otherwise."""
 
 # Decoders of single bytes or numbers: plain numbers can pass for letters there.
 _NUMERIC = frozenset({"hex", "binary", "decimal codes", "octal codes"})
@@ -27,14 +31,15 @@ _DIGIT = re.compile("[0-9@$!]")
 
 
 def decoded_views(
-    text: str, *, max_views: int = 4, max_chars: int = 8192, max_depth: int = 2
+    text: str, *, max_views: int = 4, max_chars: int = MAX_DECODED, max_depth: int = 2
 ) -> list[View]:
     """What the encoded parts of a text say, in the order of their begins; empty if there are none.
 
     max_views: the most views to return; the longest texts are kept. max_chars: the most characters
-    of a view's text; what is encoded beyond is left out. max_depth: how many encodings may be
-    nested for a view, 1 for none within another. Views within another of the same kind are
-    dropped. Raises nothing for any str; ValueError for a limit below 1.
+    of a view's text; what is encoded beyond is left out, and the view says that it is cut.
+    max_depth: how many encodings may be nested for a view, 1 for none within another. Views within
+    another of the same kind are dropped. Raises nothing for any str; ValueError for a limit below
+    1.
     """
     if min(max_views, max_chars, max_depth) < 1:
         raise ValueError(f"limits must be at least 1: {max_views=}, {max_chars=}, {max_depth=}")
@@ -86,7 +91,7 @@ def _candidates(text: str, limit: int) -> list[View]:
     if not text.isascii():
         found += hidden_views(text, limit)
         found += folded_views(text, limit)
-    return [view if len(view.text) <= limit else _cut(view, limit) for view in found]
+    return [_limited(view, limit) for view in found]
 
 
 def _stands_alone(view: View) -> bool:
@@ -94,18 +99,25 @@ def _stands_alone(view: View) -> bool:
     return view.kind not in _SPANS or is_readable(view.text, view.kind in _NUMERIC)
 
 
-def _cut(view: View, limit: int) -> View:
-    return View(view.kind, view.subfamily, view.begin, view.end, view.text[:limit])
+def _limited(view: View, limit: int) -> View:
+    """The view with at most ``limit`` characters. Decoders look at no more than 8 characters of a
+    span for each that is wanted (those that look at less say themselves what they cut)."""
+    if len(view.text) < limit and view.end - view.begin <= 8 * limit:
+        return view
+    # Of exactly as many characters as are allowed nobody knows whether there were more.
+    return replace(view, text=view.text[:limit], cut=True)
 
 
 def _inner(view: View, max_chars: int, max_depth: int) -> View | None:
-    """What the plain text of a view says in turn, if most of it is encoded."""
+    """The view with what is encoded in its plain text decoded there, if most of it is encoded."""
     views = decoded_views(view.text, max_views=1, max_chars=max_chars, max_depth=max_depth - 1)
     if not views or 2 * (views[0].end - views[0].begin) < len(view.text):
         return None
     inner = views[0]
     kind = f"{view.kind} > {inner.kind}"
-    return View(kind, view.subfamily, view.begin, view.end, inner.text)
+    plain = view.text[: inner.begin] + inner.text + view.text[inner.end :]
+    cut = view.cut or inner.cut or len(plain) > max_chars
+    return View(kind, view.subfamily, view.begin, view.end, plain[:max_chars], cut)
 
 
 def _within(view: View, other: View) -> bool:

@@ -200,7 +200,7 @@ def pig_latin_views(text: str, lowered: str, words: list[str], limit: int) -> li
     plain = _LETTERS.sub(lambda match: _from_pig(match.group()), span[: 2 * limit])
     if not _has_common_words(plain, 2):
         return []
-    return [View("pig latin", "cipher", begin, end, plain)]
+    return [View("pig latin", "cipher", begin, end, plain, len(span) > 2 * limit)]
 
 
 def _pig_weight(word: str) -> int:

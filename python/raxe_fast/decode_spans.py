@@ -6,6 +6,7 @@ import base64
 import binascii
 import codecs
 import re
+from dataclasses import replace
 
 from raxe_fast.common_words import COMMON_WORDS
 from raxe_fast.decode_view import View, is_printable, strip_edges
@@ -167,14 +168,18 @@ def code_list_views(text: str, limit: int) -> list[View]:
     found: list[tuple[float, View]] = []
     if "\\" in text:
         for match in _OCTAL_ESCAPES.finditer(text):
-            items = _PREFIX.sub(" ", match.group()[: limit * 7]).replace(",", " ").split()
+            # One more than enough, so that it shows where there are more.
+            items = _PREFIX.sub(" ", match.group()[: limit * 15]).replace(",", " ").split()
             found += _rated("octal codes", "escape_encoding", match.span(), items, 8, limit)
     if _GATE.search(text) is not None:
         regions = sorted(
             (match.span() for match in _REGION.finditer(text)), key=lambda span: span[0] - span[1]
         )
         for begin, end in regions[:_MAX_REGIONS]:
-            found += _region_lists(text, begin, min(end, begin + 8 * limit), limit)
+            lists = _region_lists(text, begin, min(end, begin + 8 * limit), limit)
+            if end > begin + 8 * limit:
+                lists = [(mark, replace(view, cut=True)) for mark, view in lists]
+            found += lists
     found.sort(key=lambda rated: -rated[0])
     views: list[View] = []
     for _, view in found[:_MAX_CANDIDATES]:
@@ -218,7 +223,8 @@ def _rated(
     words = [strip_edges(word) for word in plain[:1024].lower().split()]
     known = sum(word in COMMON_WORDS for word in words)
     common = sum(char.isalpha() or char == " " for char in plain[:1024]) / min(len(plain), 1024)
-    return [(known / (len(words) + 1) + common, View(kind, subfamily, *span, plain))]
+    cut = len(items) > limit * 2
+    return [(known / (len(words) + 1) + common, View(kind, subfamily, *span, plain, cut))]
 
 
 def _from_codes(codes: list[int]) -> str:

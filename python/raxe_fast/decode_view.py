@@ -27,7 +27,8 @@ class View:
 
     ``kind`` names the encoding, "base64 > hex" for nested ones from the outermost in;
     ``subfamily`` is that of the outermost. ``begin`` and ``end``: what was decoded, code points
-    [begin, end) of the original text. ``text``: the plain text, the innermost for nested ones.
+    [begin, end) of the original text. ``text``: the plain text; of nested ones that of the outer
+    with the inner decoded in its place. ``cut``: a limit left some of the span undecoded.
     """
 
     kind: str
@@ -35,6 +36,7 @@ class View:
     begin: int
     end: int
     text: str
+    cut: bool = False
 
 
 def strip_edges(token: str) -> str:

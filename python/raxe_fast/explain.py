@@ -8,11 +8,16 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import isnan
 
-__all__ = ["Carrier", "carrying_sentence", "sentences"]
+__all__ = ["TOO_LATE", "Carrier", "OutOfTime", "carrying_sentence", "sentences"]
 
 MAX_SENTENCES = 16
+TOO_LATE = "The deadline passed before the sentence that carries the score was found."
 _BORDER = re.compile(r"[.!?;\n\u3002\uff01\uff1f]+\s*")
 _SHORTEST = 8
+
+
+class OutOfTime(Exception):
+    """The deadline passed while sentences were left out in turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +58,8 @@ def carrying_sentence(
     text: str, window: tuple[int, int], score: float, score_of: Callable[[str], float]
 ) -> Carrier | None:
     """The sentence of the window without which its score falls most; None where there is only one,
-    or none makes it fall by a tenth of itself. A rest whose score is NaN says nothing."""
+    or none makes it fall by a tenth of itself. A rest whose score is NaN says nothing. What
+    ``score_of`` raises (OutOfTime where there is a deadline) passes through."""
     begin, end = window
     found = sentences(text, begin, end)
     if len(found) < 2:

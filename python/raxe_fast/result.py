@@ -41,13 +41,15 @@ class Decoded:
     """An encoded part of the text, which was decoded and scored on its own.
 
     ``kind`` names the encoding ("base64", "rot13", "base64 > hex"); ``begin`` and ``end`` are
-    code-point offsets of the encoded part; ``score`` is that of what it says.
+    code-point offsets of the encoded part; ``score`` is that of what it says. ``in_place``: the
+    part is the whole text, and was read in place of how the text is spelt.
     """
 
     kind: str
     begin: int
     end: int
     score: float
+    in_place: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +87,10 @@ class ScanResult(_Deferred):
         is_threat: whether the policy blocks the text.
         action: ``"allow"``, ``"warn"`` or ``"block"``.
         score: calibrated probability of an attack in [0, 1], also for benign texts; the highest
-            over all windows of the text. With status ``"degraded"`` it is the rule score, which
-            is not calibrated; with ``"error"`` it is NaN (``null`` in :meth:`to_dict`).
+            over all windows of the text and of its encoded parts, a text that is encoded as a
+            whole only by what it says (``decoded``). With status ``"degraded"`` it is the rule
+            score, which is not calibrated; with ``"error"`` it is NaN (``null`` in
+            :meth:`to_dict`).
         family, subfamily: most likely kind of attack, ``None`` below the warning threshold.
         family_scores: probability by family given that the text is an attack; empty if the score
             is below the model's detail threshold (unless ``explain=True``).
@@ -99,19 +103,21 @@ class ScanResult(_Deferred):
         status: ``"ok"``; ``"partial"``: the model did not read the whole text (the trigger phrases
             did); ``"degraded"``: the encoder failed or was too late, the verdict rests on the
             trigger phrases alone; ``"error"``: the scan failed and the policy's fail mode decided.
-        tokens: tokens of the text that the encoder read, special ones not counted.
-        windows: windows read by the encoder.
+        tokens: tokens of the text that the encoder read, special ones not counted; those of what
+            it says decoded where that was read in its place.
+        windows: windows read by the encoder, of the text and of its encoded parts.
         window: ``(begin, end)`` code points of the worst window, ``None`` without windows; of an
             encoded part where that is what scores highest.
         passage: ``(begin, end)`` code points of the few words in that window that speak most
             strongly of an attack; ``None`` below the warning threshold, for an encoded part, and
             for models without token evidence.
         window_scores: calibrated score of each window, in reading order, then of the windows of
-            each decoded part.
+            each decoded part; no window of the text where a part was read in its place.
         decoded: the encoded parts of the text that were decoded and scored.
         characters: length of the text in code points.
         scanned_chars: how many of them the encoder has seen. Of a text that is too long these
-            are the first and the last ones.
+            are the first and the last ones. Of a text that was read decoded, but not to its end,
+            the share that was read.
         timings: microseconds by stage: tokenise, encode, pool, forests, clusters, triggers,
             result, total.
         model_id: id of the model.

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from raxe_fast.batch import Batcher, owners_of, spans_of
-from raxe_fast.explain import carrying_sentence
+from raxe_fast.explain import TOO_LATE, OutOfTime, carrying_sentence
 from raxe_fast.model import ForestKind, Model, load_model
 from raxe_fast.policy import Policy
 from raxe_fast.reader import Reader
@@ -49,13 +49,16 @@ class Scanner:
         policy: default policy, balanced unless given.
         deadline_ms: time for one text. Looked at between windows: a window that was begun is
             finished (some 30 ms at 256 tokens). Too late before the first window gives a result
-            of status ``"degraded"``, too late after it ``"partial"``.
+            of status ``"degraded"``, too late after it ``"partial"``. ``explain`` looks for the
+            sentence that carries the score in what is left of the time.
         max_chars: characters of a text that the encoder reads: of a longer one the first and the
             last half of that many. It has status ``"partial"`` then; trigger phrases are searched
             in all of it.
-        max_windows: windows of a text that the encoder reads; likewise.
+        max_windows: windows of a text that the encoder reads, those of its encoded parts
+            included; likewise. The text's own come first.
         decode: look at what encoded parts of a text say (base64, rot13, homoglyphs and others, see
-            :mod:`raxe_fast.decode`), as texts of their own.
+            :mod:`raxe_fast.decode`), as texts of their own. A text that is encoded as a whole is
+            then judged by what it says alone (see :mod:`raxe_fast.decode_whole`).
         batch_size: windows of equal token count encoded in one call, across the texts of one
             ``scan`` or ``scan_iter``. ONNX Runtime takes the range of INT8 activations over the
             whole batch, so a text's score then depends (in the third decimal, as a rule) on its
@@ -109,12 +112,13 @@ class Scanner:
         self._model = loaded if model is loaded else replace(loaded, encoder_onnx=b"")
         self._scorer: _core.Scorer = loaded.scorer
         self._verdicts = VerdictMaker(loaded)
+        self._deadline_ns = None if deadline_ms is None else int(deadline_ms * 1e6)
         self._reader = Reader(
             self._encoder,
             self._windower,
             max_chars=max_chars,
             max_windows=max_windows,
-            deadline_ns=None if deadline_ms is None else int(deadline_ms * 1e6),
+            deadline_ns=self._deadline_ns,
             decode=decode,
         )
         self._batches = batch_size > 1 and deadline_ms is None
@@ -174,9 +178,10 @@ class Scanner:
 
         ``explain`` adds family scores to every result, detail to the reasons, and for texts that
         reach the warning threshold the sentence that carries the score, found by scanning the
-        worst window again without each of its sentences (up to 16 more scans). No text makes
-        this raise: trouble shows as the result's ``status``. Raises ``TypeError`` for anything
-        but texts, naming the index, before any is scanned; ``RuntimeError`` after ``close()``.
+        worst window again without each of its sentences (up to 16 more scans, while the deadline
+        lasts). No text makes this raise: trouble shows as the result's ``status``. Raises
+        ``TypeError`` for anything but texts, naming the index, before any is scanned;
+        ``RuntimeError`` after ``close()``.
         """
         plan = self._plan if policy is None else self._plan_for(policy)
         if self._closed:
@@ -291,13 +296,17 @@ class Scanner:
                 self._plans[policy] = plan
         return plan
 
-    def _scan_one(self, text: str, plan: Plan, explain: bool) -> ScanResult:
-        start = perf_counter_ns()
+    def _scan_one(
+        self, text: str, plan: Plan, explain: bool, start: int | None = None
+    ) -> ScanResult:
+        """``start``: since when the deadline runs, now unless given."""
+        if start is None:
+            start = perf_counter_ns()
         if type(text) is not str:
             text = str.__str__(text)  # a subclass's own methods play no part
         if not text or text.isspace():
             return self._verdicts.empty(text, start)
-        reading = Reading(start)
+        reading = Reading(start, len(text))
         try:
             blocks = self._reader.read(text, reading)
             return self._judge(text, blocks, reading, plan, explain)
@@ -334,27 +343,40 @@ class Scanner:
     ) -> ScanResult:
         result = self._verdicts.make(text, scores, reading, plan, explain)
         if explain and result.score >= plan.thresholds.warn and not reading.views:
-            return self._with_sentence(text, result)
+            return self._with_sentence(text, result, reading.start_ns)
         return result
 
-    def _with_sentence(self, text: str, result: ScanResult) -> ScanResult:
+    def _with_sentence(self, text: str, result: ScanResult, start: int) -> ScanResult:
         """The result with the sentence that carries the score, found by leaving each out."""
-        found = None
+        reason = None
         if result.window is not None and result.status in ("ok", "partial"):
-            found = carrying_sentence(text, result.window, result.score, self._score_of)
-        if found is None:
+            score_of = partial(self._score_of, start=start)
+            try:
+                found = carrying_sentence(text, result.window, result.score, score_of)
+                reason = None if found is None else found.reason()
+            except OutOfTime:
+                reason = TOO_LATE
+        if reason is None:
             return result
         return replace(
             result,
-            reasons=(*result.reasons, found.reason()),
+            reasons=(*result.reasons, reason),
             triggers=result.triggers,
             similar=result.similar,
         )
 
-    def _score_of(self, text: str) -> float:
-        """Score of a text, 0 for white space; NaN where the encoder has not read all of it."""
-        result = self._scan_one(text, self._plan, False)
-        return result.score if result.status == "ok" else nan
+    def _score_of(self, text: str, start: int) -> float:
+        """Score of a text, 0 for white space; NaN where the encoder has not read all of it. Raises
+        OutOfTime once the deadline, counted from ``start``, has passed."""
+        limit = None if self._deadline_ns is None else start + self._deadline_ns
+        if limit is not None and perf_counter_ns() >= limit:
+            raise OutOfTime
+        result = self._scan_one(text, self._plan, False, start)
+        if result.status == "ok":
+            return result.score
+        if limit is not None and perf_counter_ns() >= limit:
+            raise OutOfTime
+        return nan
 
     def _scan_batches(
         self, texts: Iterator[str], plan: Plan, explain: bool, lookahead: int

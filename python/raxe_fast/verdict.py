@@ -37,17 +37,21 @@ class Reading:
 
     __slots__ = (
         "batched",
-        "characters", "complete", "encode_ns", "error", "notes", "orders", "start_ns",
-        "tokenise_ns", "tokens", "views", "windows",
+        "characters", "complete", "decoded_size", "encode_ns", "error", "length", "notes",
+        "orders", "place", "start_ns", "tokenise_ns", "tokens", "views", "windows",
     )  # fmt: skip
 
-    def __init__(self, start_ns: int) -> None:
+    def __init__(self, start_ns: int, length: int) -> None:
         self.start_ns = start_ns
+        self.length = length  # code points of the text
         self.tokenise_ns = 0
         self.encode_ns = 0
         self.tokens = 0
         # What encoded parts of the text say; each is scored as a text of its own.
         self.views: Sequence[View] = ()
+        # Which of them is read in place of the text, counted from 1; 0: none, the text is read.
+        self.place = 0
+        self.decoded_size = 0  # code points of that view's text
         # The windows that were encoded, of the text and then of each view, in the order in which
         # the core gets those of one.
         self.windows: list[list[Window]] = [[]]
@@ -69,7 +73,7 @@ class Reading:
 
     def stop(self, error: str, windows: int) -> None:
         """The encoder ended early, after those in ``windows`` of ``windows`` windows in all."""
-        own = self.windows[0]
+        own = self.windows[self.place]
         if not own:
             self.fail(error)
             return
@@ -77,6 +81,8 @@ class Reading:
         self.complete = False
         self.tokens = sum(window.ids.shape[1] - 2 for window in own)
         self.characters = _covered([(window.begin, window.end) for window in own])
+        if self.place:
+            self.characters = self.length * self.characters // self.decoded_size
         self.notes.append(
             f"The encoder read {sum(map(len, self.windows))} of {windows} windows ({error}); "
             "trigger phrases were searched in all of the text."
@@ -158,12 +164,14 @@ class VerdictMaker:
         policy, thresholds, _ = plan
         if not all([score.finite for score in scores]):
             reading.fail("the encoder gave NaN or infinity")
-        degraded = reading.error is not None and not reading.windows[0]
+        degraded = reading.error is not None and not reading.windows[reading.place]
         # Which speaks for the text: it itself, or what an encoded part of it says.
         speaker = 0
         if len(scores) > 1:
             values = [s.rule_score if degraded else s.score for s in scores]
-            speaker = max(range(len(values)), key=values.__getitem__)
+            # In whose place a view was read has the score of its trigger phrases alone.
+            heard = range(1 if reading.place and not degraded else 0, len(values))
+            speaker = max(heard, key=values.__getitem__)
         scored, windows = scores[speaker], reading.windows[speaker]
         view = reading.views[speaker - 1] if speaker else None
         family_scores: dict[str, float] = {}
@@ -210,7 +218,9 @@ class VerdictMaker:
             subfamily,
             family_scores,
             not complete
-            or is_uncertain(score, scored.rule_score, scored.forest_probability, block, warn),
+            or is_uncertain(
+                score, _rule_score(scores, speaker, reading), scored.forest_probability, block, warn
+            ),
             novelty,
             "degraded" if degraded else "ok" if complete else "partial",
             reading.tokens,
@@ -218,7 +228,7 @@ class VerdictMaker:
             window,
             passage,
             window_scores,
-            _decoded(reading.views, scores, degraded) if reading.views else (),
+            _decoded(reading, scores, degraded) if reading.views else (),
             len(text),
             reading.characters,
             _finish(reading, [score.times for score in scores], scored_ns),
@@ -305,7 +315,7 @@ class _Pending:
             notes=notes,
             descriptions=self._maker.descriptions,
             counted=self._counted,
-            rule_score=speaker.rule_score,
+            rule_score=_rule_score(self._scores, self._speaker, self._reading),
             forest_probability=speaker.forest_probability,
             view=view,
             # The triggers of a decoded part have no place in the text itself.
@@ -334,12 +344,25 @@ def _in_order(
     return tuple(found)
 
 
+def _rule_score(scores: Sequence[_core.TextScore], speaker: int, reading: Reading) -> float:
+    """That of what speaks for the text, and of a text in whose place a view was read its own, too:
+    trigger phrases that only the spelling shows are a reason for doubt."""
+    own = scores[0].rule_score if reading.place else 0.0
+    return max(scores[speaker].rule_score, own)
+
+
 def _decoded(
-    views: Sequence[View], scores: Sequence[_core.TextScore], degraded: bool
+    reading: Reading, scores: Sequence[_core.TextScore], degraded: bool
 ) -> tuple[Decoded, ...]:
     return tuple(
-        Decoded(view.kind, view.begin, view.end, score.rule_score if degraded else score.score)
-        for view, score in zip(views, scores[1:], strict=True)
+        Decoded(
+            view.kind,
+            view.begin,
+            view.end,
+            score.rule_score if degraded else score.score,
+            number == reading.place,
+        )
+        for number, (view, score) in enumerate(zip(reading.views, scores[1:], strict=True), 1)
     )
 
 

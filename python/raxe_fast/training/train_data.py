@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from raxe_fast.decode import decoded_views
+from raxe_fast.decode_whole import parts_of
 from raxe_fast.errors import CorpusError
 from raxe_fast.training.corpus import Corpus, Record
 from raxe_fast.training.embed import Embedded, EncoderFiles, embed_texts
@@ -23,9 +23,10 @@ __all__ = ["Labels", "Split", "embed_split", "prepare_encoder", "worst_by_text"]
 class Split:
     """One split of a corpus with the embeddings of its windows.
 
-    ``texts`` are what was embedded: the text of each record, followed by what its encoded parts
-    say (decode.py), which the scanner reads as texts of their own; ``record_of`` (texts,) says
-    whose they are, in ascending order.
+    ``texts`` are what was embedded: the text of each record, or what it says decoded where the
+    scanner reads that in its place (decode_whole.py), followed by what its other encoded parts say,
+    which the scanner reads as texts of their own; ``record_of`` (texts,) says whose they are, in
+    ascending order.
     """
 
     corpus: Corpus
@@ -40,7 +41,7 @@ class Split:
 
     @property
     def tokens(self) -> Ints:
-        """(records,) tokens of each record's own text."""
+        """(records,) tokens of each record's own text, or of what is read in its place."""
         first = np.searchsorted(self.record_of, np.arange(len(self.records)))
         return self.embedded.tokens[first]
 
@@ -107,7 +108,7 @@ def embed_split(
     texts: list[str] = []
     record_of: list[int] = []
     for number, text in enumerate(corpus.texts):
-        parts = [text, *(view.text for view in decoded_views(text))]
+        parts = parts_of(text).texts(text)
         texts += parts
         record_of += [number] * len(parts)
     embedded = embed_texts(texts, files, cache, cap=cap, jobs=jobs, title=f"embed {name}")
