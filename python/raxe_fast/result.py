@@ -99,20 +99,24 @@ class ScanResult(_Deferred):
         status: ``"ok"``; ``"partial"``: the model did not read the whole text (the trigger phrases
             did); ``"degraded"``: the encoder failed or was too late, the verdict rests on the
             trigger phrases alone; ``"error"``: the scan failed and the policy's fail mode decided.
-        tokens: tokens of the text that the encoder read, special ones not counted.
+        tokens: tokens of the text that were read, by the encoder or by screening, special ones not
+            counted.
         windows: windows read by the encoder.
+        cleared: windows that the screening network cleared: the encoder did not read them. Where it
+            cleared all, ``score`` is its own calibrated probability, ``window`` is ``None`` and
+            ``similar`` empty; see :attr:`encoder_ran`.
         window: ``(begin, end)`` code points of the worst window, ``None`` without windows; of an
             encoded part where that is what scores highest.
         passage: ``(begin, end)`` code points of the few words in that window that speak most
             strongly of an attack; ``None`` below the warning threshold, for an encoded part, and
             for models without token evidence.
-        window_scores: calibrated score of each window, in reading order, then of the windows of
-            each decoded part.
+        window_scores: calibrated score of each window that the encoder read, in reading order, then
+            of the windows of each decoded part.
         decoded: the encoded parts of the text that were decoded and scored.
         characters: length of the text in code points.
-        scanned_chars: how many of them the encoder has seen. Of a text that is too long these
-            are the first and the last ones.
-        timings: microseconds by stage: tokenise, encode, pool, forests, clusters, triggers,
+        scanned_chars: how many of them the encoder or screening has seen. Of a text that is too
+            long these are the first and the last ones.
+        timings: microseconds by stage: tokenise, screen, encode, pool, forests, clusters, triggers,
             result, total.
         model_id: id of the model.
         error: what went wrong, ``None`` if nothing did.
@@ -132,6 +136,7 @@ class ScanResult(_Deferred):
     status: Status = "ok"
     tokens: int = 0
     windows: int = 0
+    cleared: int = 0
     window: tuple[int, int] | None = None
     passage: tuple[int, int] | None = None
     window_scores: tuple[float, ...] = ()
@@ -152,9 +157,16 @@ class ScanResult(_Deferred):
             object.__setattr__(self, name, value)
             return value
 
+    @property
+    def encoder_ran(self) -> bool:
+        """Whether the encoder has read any of the text, or the verdict came without it."""
+        return self.windows > 0
+
     def to_dict(self) -> dict[str, Any]:
-        """The result as JSON-safe values: tuples become lists, non-finite numbers ``None``."""
+        """The result as JSON-safe values: tuples become lists, non-finite numbers ``None``; and
+        ``encoder_ran``."""
         data: dict[str, Any] = _json_safe(asdict(self))
+        data["encoder_ran"] = self.encoder_ran
         return data
 
 
