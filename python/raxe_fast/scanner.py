@@ -416,9 +416,7 @@ class Scanner:
     def _scan_batches(
         self, texts: Iterator[str], plan: Plan, explain: bool, lookahead: int
     ) -> Iterator[ScanResult]:
-        for texts_, readings, scored in self._batcher.score(
-            texts, plan, explain, lookahead
-        ):
+        for texts_, readings, scored in self._batcher.score(texts, plan, explain, lookahead):
             if scored is None:  # one by one, so that trouble stays with the text that has it
                 yield from (self._scan_one(text, plan, explain) for text in texts_)
                 continue

@@ -411,9 +411,7 @@ def _finish(
     if reading.batched:
         before = reading.tokenise_ns + reading.screen_ns + reading.encode_ns
         total = before + sum(times) + result
-    return _timings(
-        reading.tokenise_ns, reading.screen_ns, reading.encode_ns, times, result, total
-    )
+    return _timings(reading.tokenise_ns, reading.screen_ns, reading.encode_ns, times, result, total)
 
 
 def _timings(

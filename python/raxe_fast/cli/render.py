@@ -103,8 +103,7 @@ class Renderer:
         total = result.timings.get("total", 0.0) / 1000
         print_(
             Text(
-                f"  {result.tokens} tokens, {_read_by(result)}, {total:.1f} ms, "
-                f"{result.model_id}",
+                f"  {result.tokens} tokens, {_read_by(result)}, {total:.1f} ms, {result.model_id}",
                 "dim",
             ),
             soft_wrap=True,
