@@ -482,7 +482,7 @@ def write_screened(
     members = [*manifest.pop("files"), "screening/encoder.onnx", "screening/heads.npz"]
     if thresholds is not None:  # of every preset
         block, warn = thresholds
-        manifest["thresholds"] = dict.fromkeys(clear_below, {"block": block, "warn": warn})
+        manifest["thresholds"] = {key: {"block": block, "warn": warn} for key in clear_below}
     manifest["screening"] = {
         "file": "screening/encoder.onnx",
         "heads": "screening/heads.npz",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import json
 import math
 import shutil
@@ -178,19 +179,22 @@ def test_the_cost_of_screening_is_a_stage(mixed):
 
 def test_an_encoded_attack_is_read_though_its_carrier_is_cleared(screened, plain):
     with Scanner(screened(NEVER), backend="native") as scanner:
-        for carrier in HARMLESS:
-            text = f"{carrier} {base64.b64encode(SILENT_ATTACK.encode()).decode()}"
-            own, *rest = scanner.screening_logits(text)
-            if rest and own < min(rest):  # the random student fears the right one
+        for carrier, attack in itertools.product(HARMLESS, [SILENT_ATTACK, *HARMLESS]):
+            text = f"{carrier} {base64.b64encode(attack.encode()).decode()}"
+            logits, size = scanner.screening_logits(text), len(scanner._windower(text))
+            own, rest = logits[:size], logits[size:]
+            if rest and max(own) < max(rest):  # the random student fears the right one
                 break
         else:
             pytest.fail("the student fears every carrier")
-    bias = -4.0 - (own + min(rest)) / 2
+    bias = -4.0 - (max(own) + max(rest)) / 2
     with Scanner(screened(-4.0, bias=bias), backend="native") as scanner:
-        expected, found = plain.scan(text), scanner.scan(text)
-        assert found.cleared == 1 and found.windows == expected.windows - 1
-        assert found.decoded == expected.decoded
-        assert found.score == max(found.decoded[0].score, screening_score(own + bias))
+        expected, found = plain.scan(text, explain=True), scanner.scan(text, explain=True)
+        assert found.windows == sum(logit + bias >= -4.0 for logit in rest) > 0
+        assert found.cleared == expected.windows - found.windows >= size
+        assert found.decoded[0].score in found.window_scores
+        assert found.score == max(found.decoded[0].score, screening_score(max(own) + bias))
+        assert found.status == "ok" and found.encoder_ran
 
 
 # ---- order, early stop, limits -------------------------------------------------------------------

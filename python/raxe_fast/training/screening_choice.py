@@ -104,15 +104,17 @@ def choose_clear_below(
     if not attacks or warn <= 0.0:
         return None
     highest = np.inf if warn >= 1.0 else log(warn / (1.0 - warn))
+    first, lost = np.inf, []
     for threshold, limit in ((block, options.max_recall_loss), (warn, options.max_warn_loss)):
         breaks = np.sort([text.breaks_at(threshold) for text in attacks])
         breaks = breaks[breaks > -np.inf]
         allowed = int(limit * len(attacks) + 1e-9)
-        if allowed >= len(breaks) or breaks[allowed] == np.inf:
-            continue
-        first = float(breaks[allowed])
+        if allowed < len(breaks):
+            first = min(first, float(breaks[allowed]))
+        lost += breaks.tolist()
+    if np.isfinite(first):
         # An attack is lost where its logit is below the bound, so `first` itself is kept.
-        last = float(breaks[allowed - 1]) if allowed else first - 0.5
+        last = max((logit for logit in lost if logit < first), default=first - 1.0)
         highest = min(highest, (last + first) / 2)
     return highest if np.isfinite(highest) else None
 
