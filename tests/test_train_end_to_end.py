@@ -442,7 +442,7 @@ def test_training_with_a_screening_network(tuned, tmp_path):
     assert report["weights"]["lexical"] > 0 and report["fitted_on"] > 0
     texts = [record.text for record in read_corpus(root / "corpus" / "test.jsonl").records]
     with Scanner(target) as screening, Scanner(output) as plain:
-        assert screening.screens()
+        assert screening.screens(), report["presets"]
         results = screening.scan(texts)
         assert any(not result.encoder_ran for result in results)
         kept = [(r, plain.scan(t)) for t, r in zip(texts, results, strict=True) if not r.cleared]

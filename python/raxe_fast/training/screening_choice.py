@@ -103,7 +103,8 @@ def choose_clear_below(
     attacks = [text for text in texts if text.label == 1]
     if not attacks or warn <= 0.0:
         return None
-    highest = np.inf if warn >= 1.0 else log(warn / (1.0 - warn))
+    # A little below: the runtime takes the way back to a probability, and rounds.
+    highest = np.inf if warn >= 1.0 else log(warn / (1.0 - warn)) - 1e-6
     first, lost = np.inf, []
     for threshold, limit in ((block, options.max_recall_loss), (warn, options.max_warn_loss)):
         breaks = np.sort([text.breaks_at(threshold) for text in attacks])
