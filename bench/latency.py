@@ -35,7 +35,7 @@ from texts import bucket_texts, count, default_mix, sample_corpus
 REPOSITORY = Path(__file__).resolve().parents[1]
 BUCKETS = (16, 32, 64, 128, 256, 512)
 VARIANTS = 20  # different texts per bucket
-ENCODER_STAGES = ("tokenise", "encode")
+ENCODER_STAGES = ("tokenise", "screen", "encode")
 SUBJECT = "raxe-fast"
 
 Pipelines = Mapping[str, Callable[[str], Any]]

@@ -111,42 +111,44 @@ def _write_tokenizer(folder: Path) -> int:
     return len(vocabulary)
 
 
-def _write_checkpoint(folder: Path, vocabulary: int) -> None:
+def _write_checkpoint(
+    folder: Path, vocabulary: int, hidden: int = HIDDEN, heads: int = 4, seed: int = 0
+) -> None:
     from safetensors.numpy import save_file
 
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
 
     def normal(*shape: int, scale: float = 0.2) -> np.ndarray:
         return rng.normal(0, scale, shape).astype(np.float32)
 
-    inner, positions = 4 * HIDDEN, 2 * MAX_TOKENS
+    inner, positions = 4 * hidden, 2 * MAX_TOKENS
     weights = {
-        "embeddings.word_embeddings.weight": normal(vocabulary, HIDDEN, scale=1.0),
-        "embeddings.position_embeddings.weight": normal(positions, HIDDEN, scale=0.05),
-        "embeddings.token_type_embeddings.weight": normal(2, HIDDEN, scale=0.05),
-        "embeddings.LayerNorm.weight": np.ones(HIDDEN, np.float32),
-        "embeddings.LayerNorm.bias": np.zeros(HIDDEN, np.float32),
+        "embeddings.word_embeddings.weight": normal(vocabulary, hidden, scale=1.0),
+        "embeddings.position_embeddings.weight": normal(positions, hidden, scale=0.05),
+        "embeddings.token_type_embeddings.weight": normal(2, hidden, scale=0.05),
+        "embeddings.LayerNorm.weight": np.ones(hidden, np.float32),
+        "embeddings.LayerNorm.bias": np.zeros(hidden, np.float32),
     }
     for layer in range(LAYERS):
         for name, rows, columns in (
-            ("attention.self.query", HIDDEN, HIDDEN),
-            ("attention.self.key", HIDDEN, HIDDEN),
-            ("attention.self.value", HIDDEN, HIDDEN),
-            ("attention.output.dense", HIDDEN, HIDDEN),
-            ("intermediate.dense", inner, HIDDEN),
-            ("output.dense", HIDDEN, inner),
+            ("attention.self.query", hidden, hidden),
+            ("attention.self.key", hidden, hidden),
+            ("attention.self.value", hidden, hidden),
+            ("attention.output.dense", hidden, hidden),
+            ("intermediate.dense", inner, hidden),
+            ("output.dense", hidden, inner),
         ):
             weights[f"encoder.layer.{layer}.{name}.weight"] = normal(rows, columns)
             weights[f"encoder.layer.{layer}.{name}.bias"] = normal(rows, scale=0.02)
         for name in ("attention.output.LayerNorm", "output.LayerNorm"):
-            weights[f"encoder.layer.{layer}.{name}.weight"] = np.ones(HIDDEN, np.float32)
-            weights[f"encoder.layer.{layer}.{name}.bias"] = np.zeros(HIDDEN, np.float32)
+            weights[f"encoder.layer.{layer}.{name}.weight"] = np.ones(hidden, np.float32)
+            weights[f"encoder.layer.{layer}.{name}.bias"] = np.zeros(hidden, np.float32)
     save_file(weights, str(folder / "model.safetensors"))
     config = {
         "model_type": "bert",
-        "hidden_size": HIDDEN,
+        "hidden_size": hidden,
         "num_hidden_layers": LAYERS,
-        "num_attention_heads": 4,
+        "num_attention_heads": heads,
         "intermediate_size": inner,
         "max_position_embeddings": positions,
         "vocab_size": vocabulary,
@@ -410,6 +412,113 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("checkpoint")
     _write_checkpoint(folder, _write_tokenizer(folder))
     return folder
+
+
+def write_student(folder: Path, *, hidden: int = 64, heads: int = 2, fold: int | None = 0) -> Path:
+    """What fine-tuning writes of a tiny encoder with the tiny models' tokenizer; random."""
+    from raxe_fast.training.finetune_output import LinearHeads
+
+    folder.mkdir(parents=True)
+    _write_checkpoint(folder, _write_tokenizer(folder), hidden, heads, seed=7)
+    rng = np.random.default_rng(11)
+
+    def floats(*shape: int, scale: float = 0.3) -> np.ndarray:
+        return rng.normal(0, scale, shape).astype(np.float32)
+
+    LinearHeads(
+        scale=16.0, binary_weight=floats(hidden), binary_bias=-0.5,
+        family_weight=floats(2, hidden), family_bias=floats(2),
+        subfamily_weight=floats(2, hidden), subfamily_bias=floats(2),
+        families=("benign", "jailbreak"),
+        subfamilies=(("benign", "chat"), ("jailbreak", "developer_mode")),
+        evidence_weight=floats(hidden), evidence_bias=0.25,
+    ).save(folder / "linear_heads.npz")  # fmt: skip
+    info = {"base": "random", "holdout": {"fold": fold, "folds": 3, "hash_name": "sha256"}}
+    (folder / "finetune.json").write_text(json.dumps(info), encoding="utf-8")
+    return folder
+
+
+def write_screened(
+    model: Path, folder: Path, student: Path, clear_below: dict[str, float | None] | float | None,
+    *, weights: tuple[float, float, float] = (1.0, 0.5, 0.5), bias: float = 0.0,
+    losses: tuple[float, float] = (0.001, 0.002),
+    thresholds: tuple[float, float] | None = None,
+) -> Path:  # fmt: skip
+    """A copy of a model that screens, without any fitting."""
+    import shutil
+
+    from raxe_fast import load_model
+    from raxe_fast.native import NativeEncoder
+    from raxe_fast.training.encoder_export import export_encoder
+    from raxe_fast.training.finetune_output import LinearHeads
+    from raxe_fast.training.package import write_manifest
+
+    shutil.copytree(model, folder)
+    export_encoder(student, folder / "screening")
+    for name in ("export.json", "tokenizer.json"):
+        (folder / "screening" / name).unlink()
+    heads = LinearHeads.load(student / "linear_heads.npz")
+    encoder = NativeEncoder(folder / "screening/encoder.onnx")
+    stored = []
+    for ids in load_model(model).selftest.token_ids:
+        tokens = encoder.encode(ids[None])[0].astype(np.float64)
+        mean = tokens.mean(0)
+        linear = 16 * heads.binary_weight @ (mean / np.linalg.norm(mean)) + heads.binary_bias
+        evidence = tokens @ heads.evidence_weight + heads.evidence_bias
+        span = min(8, len(evidence))
+        spans = [evidence[i : i + span].mean() for i in range(len(evidence) - span + 1)]
+        stored.append((linear, max(spans)))
+    np.savez_compressed(
+        folder / "screening/heads.npz",
+        linear_weight=np.float32(16) * heads.binary_weight,
+        linear_bias=np.float32(heads.binary_bias),
+        passage_weight=heads.evidence_weight,
+        passage_bias=np.float32(heads.evidence_bias),
+        weights=np.array(weights),
+        bias=np.float64(bias),
+        selftest=np.array(stored, dtype=np.float32),
+    )
+    if not isinstance(clear_below, dict):
+        clear_below = dict.fromkeys(("balanced", "strict", "quiet"), clear_below)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    members = [*manifest.pop("files"), "screening/encoder.onnx", "screening/heads.npz"]
+    if thresholds is not None:  # of every preset
+        block, warn = thresholds
+        manifest["thresholds"] = {key: {"block": block, "warn": warn} for key in clear_below}
+    manifest["screening"] = {
+        "file": "screening/encoder.onnx",
+        "heads": "screening/heads.npz",
+        "hidden_size": encoder.hidden_size,
+        "layers": LAYERS,
+        "max_recall_loss": 0.002,
+        "max_warn_loss": 0.005,
+        "presets": {
+            name: {"clear_below": value, "recall_loss": losses[0], "warn_loss": losses[1]}
+            for name, value in clear_below.items()
+        },
+    }
+    write_manifest(folder, manifest, members)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_student(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a tiny random student; tests must not change it."""
+    return write_student(tmp_path_factory.mktemp("student") / "student")
+
+
+@pytest.fixture(scope="session")
+def screened(
+    rich_model: Path, tiny_student: Path, tmp_path_factory: pytest.TempPathFactory
+):  # fmt: skip
+    """Makes copies of the rich model that screen; see write_screened."""
+    root = tmp_path_factory.mktemp("screened")
+
+    def make(clear_below, **options) -> Path:
+        folder = root / f"model{len(list(root.iterdir()))}"
+        return write_screened(rich_model, folder, tiny_student, clear_below, **options)
+
+    return make
 
 
 @pytest.fixture(scope="session")

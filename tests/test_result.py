@@ -47,7 +47,10 @@ def test_frozen_and_slotted():
 
 def test_to_dict_is_json_and_names_every_field():
     data = RESULT.to_dict()
-    assert set(data) == {field.name for field in dataclasses.fields(ScanResult)}
+    assert set(data) == {
+        "encoder_ran",
+        *(field.name for field in dataclasses.fields(ScanResult)),
+    }
     assert json.loads(json.dumps(data, allow_nan=False)) == data
     assert data["triggers"] == [
         {"name": "dev", "family": "jailbreak", "severity": "high", "begin": 3, "end": 9}

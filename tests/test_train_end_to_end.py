@@ -106,7 +106,7 @@ def write_corpus(folder: Path) -> Path:
     return folder
 
 
-def write_encoder(folder: Path) -> Path:
+def write_encoder(folder: Path, hidden: int = HIDDEN) -> Path:
     """A sentence-transformers directory with a small random BERT and a word-level vocabulary."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
@@ -126,7 +126,7 @@ def write_encoder(folder: Path) -> Path:
     tokenizer.add_special_tokens(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"])
     tokenizer.save(str(folder / "tokenizer.json"))
     config = {
-        "model_type": "bert", "architectures": ["BertModel"], "hidden_size": HIDDEN,
+        "model_type": "bert", "architectures": ["BertModel"], "hidden_size": hidden,
         "num_hidden_layers": LAYERS, "num_attention_heads": HEADS, "intermediate_size": INNER,
         "vocab_size": len(vocabulary), "max_position_embeddings": 64, "type_vocab_size": 2,
         "hidden_act": "gelu", "layer_norm_eps": 1e-12, "pad_token_id": 0,
@@ -134,7 +134,7 @@ def write_encoder(folder: Path) -> Path:
     }  # fmt: skip
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": MAX_TOKENS}))
-    pooling = {"word_embedding_dimension": HIDDEN, "pooling_mode_mean_tokens": True,
+    pooling = {"word_embedding_dimension": hidden, "pooling_mode_mean_tokens": True,
                "pooling_mode_cls_token": False, "pooling_mode_max_tokens": False}  # fmt: skip
     (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
     random = np.random.default_rng(0)
@@ -143,24 +143,24 @@ def write_encoder(folder: Path) -> Path:
         return random.normal(0, 0.25, shape).astype(np.float32)
 
     def norm(name: str) -> dict[str, np.ndarray]:
-        return {f"{name}.weight": np.ones(HIDDEN, np.float32),
-                f"{name}.bias": np.zeros(HIDDEN, np.float32)}  # fmt: skip
+        return {f"{name}.weight": np.ones(hidden, np.float32),
+                f"{name}.bias": np.zeros(hidden, np.float32)}  # fmt: skip
 
     tensors = {
-        "embeddings.word_embeddings.weight": matrix(len(vocabulary), HIDDEN),
-        "embeddings.position_embeddings.weight": 0.1 * matrix(64, HIDDEN),
-        "embeddings.token_type_embeddings.weight": 0.1 * matrix(2, HIDDEN),
+        "embeddings.word_embeddings.weight": matrix(len(vocabulary), hidden),
+        "embeddings.position_embeddings.weight": 0.1 * matrix(64, hidden),
+        "embeddings.token_type_embeddings.weight": 0.1 * matrix(2, hidden),
         **norm("embeddings.LayerNorm"),
     }
     for i in range(LAYERS):
         layer = f"encoder.layer.{i}"
         for name, rows, columns in (
-            ("attention.self.query", HIDDEN, HIDDEN),
-            ("attention.self.key", HIDDEN, HIDDEN),
-            ("attention.self.value", HIDDEN, HIDDEN),
-            ("attention.output.dense", HIDDEN, HIDDEN),
-            ("intermediate.dense", INNER, HIDDEN),
-            ("output.dense", HIDDEN, INNER),
+            ("attention.self.query", hidden, hidden),
+            ("attention.self.key", hidden, hidden),
+            ("attention.self.value", hidden, hidden),
+            ("attention.output.dense", hidden, hidden),
+            ("intermediate.dense", INNER, hidden),
+            ("output.dense", hidden, INNER),
         ):
             tensors[f"{layer}.{name}.weight"] = matrix(rows, columns)
             tensors[f"{layer}.{name}.bias"] = 0.1 * matrix(rows)
@@ -319,9 +319,9 @@ def test_missing_extras_are_named(built, capsys, monkeypatch):
 FOLDS = 3
 
 
-def write_tuned(folder: Path) -> Path:
+def write_tuned(folder: Path, hidden: int = HIDDEN) -> Path:
     """The random encoder with linear heads, as if it had been fine-tuned without one fold."""
-    write_encoder(folder)
+    write_encoder(folder, hidden)
     random = np.random.default_rng(5)
 
     def floats(*shape: int) -> np.ndarray:
@@ -330,11 +330,11 @@ def write_tuned(folder: Path) -> Path:
     pairs = (("benign", "chat_question"), *sorted(ATTACKS))
     families = ("benign", *sorted({family for family, _ in ATTACKS}))
     LinearHeads(
-        scale=16.0, binary_weight=floats(HIDDEN), binary_bias=0.5,
-        family_weight=floats(len(families), HIDDEN), family_bias=floats(len(families)),
-        subfamily_weight=floats(len(pairs), HIDDEN), subfamily_bias=floats(len(pairs)),
+        scale=16.0, binary_weight=floats(hidden), binary_bias=0.5,
+        family_weight=floats(len(families), hidden), family_bias=floats(len(families)),
+        subfamily_weight=floats(len(pairs), hidden), subfamily_bias=floats(len(pairs)),
         families=families, subfamilies=pairs,
-        evidence_weight=floats(HIDDEN), evidence_bias=-0.5,
+        evidence_weight=floats(hidden), evidence_bias=-0.5,
     ).save(folder / "linear_heads.npz")  # fmt: skip
     info = {"base": "random", "holdout": {"fold": 1, "folds": FOLDS, "hash_name": "sha256"},
             "own_sources": ["own:known"]}  # fmt: skip
@@ -415,3 +415,35 @@ def test_the_scanner_agrees_with_the_pipeline_of_features(tuned):
     files = EncoderFiles.open(next((root / "cache").glob("encoder-*")))
     assert files.heads is not None
     check_agreement(output, corpus, files, root / "cache")
+
+
+def test_training_with_a_screening_network(tuned, tmp_path):
+    root, output, _ = tuned
+    student = write_tuned(tmp_path / "student", hidden=64)
+    target = tmp_path / "models" / "screened-v1"
+    argv = ["train", "--corpus", str(root / "corpus"), "--encoder", str(root / "encoder"),
+            "--output", str(target), "--trees", "12", "--jobs", "1", "--cache",
+            str(root / "cache"), "--screening", str(student)]  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("raxe_fast.training.train.read_own_texts", lambda: list(own_texts()))
+        assert cli_train.run(parse(cli_train, argv)) == 0
+    # The rest of the model is as it was.
+    for name in ("heads/binary.treelite", "calibration.json", "features.npz", "encoder.onnx"):
+        assert (target / name).read_bytes() == (output / name).read_bytes(), name
+    report = json.loads((target / "report.json").read_text())["screening"]
+    for path in (target, target / "screened-v1.raxe"):
+        section = load_model(path).manifest.screening
+        assert section is not None and section.layers == LAYERS and section.hidden_size == 64
+        for name, item in section.presets.items():
+            assert item.clear_below == report["presets"][name]["clear_below"]
+            assert item.recall_loss <= 0.002 and item.warn_loss <= 0.005
+    assert "## Screening" in (target / "MODEL_CARD.md").read_text()
+    # Its n-grams serve as evidence: both encoders have not seen the same fold.
+    assert report["weights"]["lexical"] > 0 and report["fitted_on"] > 0
+    texts = [record.text for record in read_corpus(root / "corpus" / "test.jsonl").records]
+    with Scanner(target) as screening, Scanner(output) as plain:
+        assert screening.screens(), report["presets"]
+        results = screening.scan(texts)
+        assert any(not result.encoder_ran for result in results)
+        kept = [(r, plain.scan(t)) for t, r in zip(texts, results, strict=True) if not r.cleared]
+        assert kept and all(r.action == other.action for r, other in kept)

@@ -7,6 +7,7 @@
 // ValueError.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/array.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
@@ -32,6 +33,7 @@
 #include "raxe_fast/normalize.hpp"
 #include "raxe_fast/pooling.hpp"
 #include "raxe_fast/score.hpp"
+#include "raxe_fast/screener.hpp"
 #include "raxe_fast/wordpiece.hpp"
 
 namespace nb = nanobind;
@@ -62,6 +64,7 @@ struct PyClusters : Held<rf::Clusters> {
 using PyFeatures = Held<rf::Features>;
 using PyScorer = Held<rf::Scorer>;
 using PyEncoder = Held<rf::NativeEncoder>;
+using PyScreener = Held<rf::Screener>;
 
 // __init__ from a function that makes the object. (nb::new_ would cast all arguments twice.)
 template <typename T, typename... Args>
@@ -560,6 +563,57 @@ Out<float, 3> encode(const PyEncoder& self, const In<std::int64_t, 2>& ids) {
   return Out<float, 3>(data, 3, shape.data(), owner);
 }
 
+// ---- screening -------------------------------------------------------------------------------
+
+PyScreener make_screener(const PyEncoder& encoder, const In<float, 1>& linear_weight,
+                         float linear_bias, const In<float, 1>& passage_weight, float passage_bias,
+                         const std::vector<double>& weights, double bias,
+                         const PyFeatures* features) {
+  rf::Screener::Parts parts;
+  if (weights.size() != parts.weights.size()) {
+    throw std::invalid_argument("weights: not one for each kind of evidence");
+  }
+  std::copy(weights.begin(), weights.end(), parts.weights.begin());
+  parts.bias = bias;
+  parts.encoder = encoder.part;
+  parts.linear = std::make_shared<rf::LinearLayer>(
+      to_vector(linear_weight), std::vector<float>{linear_bias}, linear_weight.size());
+  parts.passages =
+      std::make_shared<rf::PassageFinder>(to_vector(passage_weight), passage_bias);
+  if (features != nullptr) parts.lexical = features->part->lexical();
+  return {std::make_shared<rf::Screener>(std::move(parts))};
+}
+
+// Calls `look`(ids, length, text) with the GIL released.
+template <typename Look>
+auto screened(const In<std::int64_t, 2>& ids, const nb::str& text, std::size_t begin,
+              std::size_t end, Look look) {
+  if (ids.shape(0) != 1) throw std::invalid_argument("ids: not of one window");
+  const rf::TextView view = view_of(text);
+  if (begin > end || end > view.length) {
+    throw std::invalid_argument("begin and end: no code points of the text");
+  }
+  nb::gil_scoped_release release;
+  return look(ids.data(), ids.shape(1), view);
+}
+
+double screen(const PyScreener& self, const In<std::int64_t, 2>& ids, nb::str text,
+              std::size_t begin, std::size_t end) {
+  return screened(ids, text, begin, end, [&](const std::int64_t* row, std::size_t n, auto view) {
+    return (*self.part)(row, n, view, begin, end);
+  });
+}
+
+std::tuple<float, float, float> screen_evidence(const PyScreener& self,
+                                                const In<std::int64_t, 2>& ids, nb::str text,
+                                                std::size_t begin, std::size_t end) {
+  const auto found =
+      screened(ids, text, begin, end, [&](const std::int64_t* row, std::size_t n, auto view) {
+        return self.part->evidence(row, n, view, begin, end);
+      });
+  return {found[0], found[1], found[2]};
+}
+
 // ---- the fused call --------------------------------------------------------------------------
 
 PyScorer make_scorer(const PyForest& binary, const PyForest& family, const PyForest& subfamily,
@@ -584,7 +638,9 @@ PyScorer make_scorer(const PyForest& binary, const PyForest& family, const PyFor
 
 nb::list score(const PyScorer& self, nb::list blocks, const In<std::uint32_t, 1>& window_text,
                nb::list texts, bool all_details, const std::optional<nb::list>& masks,
-               const std::optional<In<std::uint32_t, 2>>& spans) {
+               const std::optional<In<std::uint32_t, 2>>& spans,
+               const std::optional<In<std::uint32_t, 1>>& counts,
+               const std::optional<nb::list>& known) {
   const rf::Scorer& scorer = *self.part;
   const std::size_t hidden = scorer.parts().hidden;
   const std::size_t n_blocks = nb::len(blocks);
@@ -631,6 +687,21 @@ nb::list score(const PyScorer& self, nb::list blocks, const In<std::uint32_t, 1>
     }
     text_views[t] = view_of(held[t]);
   }
+  if (counts && counts->shape(0) != n_texts) {
+    throw std::invalid_argument("counts: not one entry per text");
+  }
+  if (known && nb::len(*known) != n_texts) {
+    throw std::invalid_argument("known: not one entry per text");
+  }
+  std::vector<nb::object> held_scores(known ? n_texts : 0);
+  std::vector<const rf::TextScore*> known_scores(known ? n_texts : 0);
+  for (std::size_t t = 0; t < known_scores.size(); ++t) {
+    held_scores[t] = (*known)[t];
+    if (!nb::isinstance<rf::TextScore>(held_scores[t])) {
+      throw nb::type_error("known: not a list of TextScore");
+    }
+    known_scores[t] = nb::cast<const rf::TextScore*>(held_scores[t]);
+  }
 
   std::vector<rf::WindowSpan> window_spans(spans ? n_windows : 0);
   for (std::size_t w = 0; w < window_spans.size(); ++w) {
@@ -641,7 +712,8 @@ nb::list score(const PyScorer& self, nb::list blocks, const In<std::uint32_t, 1>
     nb::gil_scoped_release release;
     scorer.score(views.data(), n_blocks, window_text.data(),
                  spans ? window_spans.data() : nullptr, text_views.data(), n_texts, all_details,
-                 results);
+                 results, counts ? counts->data() : nullptr,
+                 known ? known_scores.data() : nullptr);
   }
   nb::list out;
   for (rf::TextScore& result : results) out.append(nb::cast(std::move(result)));
@@ -863,18 +935,24 @@ void bind_scoring(nb::module_& m) {
            "row it will see, the centroids' length from hidden, or detail_threshold is NaN.")
       .def("score", &score, "blocks"_a, "window_text"_a.noconvert(), "texts"_a,
            "all_details"_a = false, "masks"_a = nb::none(), "spans"_a.noconvert() = nb::none(),
+           "counts"_a.noconvert() = nb::none(), "known"_a = nb::none(),
            "Scores a batch with the GIL released; nothing is copied.\n\n"
            "blocks: list of float32 (B, S, hidden), C order: token embeddings of windows of equal\n"
            "length. window_text: uint32 (windows,): for each window, over all blocks in order, the\n"
            "index of its text. texts: list of str. masks: None, or per block uint8 (B, S), 0 for\n"
            "padding. spans: uint32 (windows, 2): the code points [begin, end) that each window\n"
-           "covers of its text; None: all. Returns one TextScore per text.\n\n"
+           "covers of its text; None: all. counts: uint32 (texts,): windows of each text in all,\n"
+           "those left out too; None: those given. known: what an earlier call said of the texts,\n"
+           "whose triggers are taken from there; None: they are matched. Returns one TextScore per\n"
+           "text.\n\n"
            "Raises TypeError for another dtype, rank or layout or for a text that is not a str,\n"
-           "ValueError for shapes that do not fit or an index that is no text.",
+           "ValueError for shapes that do not fit, an index that is no text, or a count below the\n"
+           "number of windows given.",
            nb::sig("def score(self, blocks: list[NDArray[numpy.float32]], window_text: "
                    "NDArray[numpy.uint32], texts: list[str], all_details: bool = "
                    "False, masks: list[NDArray[numpy.uint8]] | None = None, spans: "
-                   "NDArray[numpy.uint32] | None = None) -> "
+                   "NDArray[numpy.uint32] | None = None, counts: NDArray[numpy.uint32] | None = "
+                   "None, known: list[TextScore] | None = None) -> "
                    "list[TextScore]"))
       .def_prop_ro("hidden", [](const PyScorer& s) { return s.part->parts().hidden; })
       .def_prop_ro("detail_threshold",
@@ -915,6 +993,29 @@ void bind_encoder(nb::module_& m) {
                    "\"scalar\", \"avx2\" or \"avx512vnni\". The results are the same to the bit.");
 }
 
+void bind_screener(nb::module_& m) {
+  nb::class_<PyScreener>(m, "Screener",
+                         "The screening stage: how sure a tiny encoder is that a window is "
+                         "harmless.\nImmutable and thread-safe.")
+      .def("__init__", init(&make_screener), "encoder"_a, "linear_weight"_a.noconvert(),
+           "linear_bias"_a, "passage_weight"_a.noconvert(), "passage_bias"_a, "weights"_a, "bias"_a,
+           "features"_a = nb::none(),
+           "linear_weight, passage_weight: float32 (H,) of the encoder, on the unit embedding and on\n"
+           "a token. weights, bias: of the evidence (linear, passage, lexical). features: whose\n"
+           "n-gram model gives the third; None: it is 0.\n\n"
+           "Raises ValueError for parts that do not fit, values that are not finite, a negative\n"
+           "weight, or one of n-grams without features.")
+      .def("__call__", &screen, "ids"_a.noconvert(), "text"_a, "begin"_a, "end"_a,
+           "The logit of an attack for one window: ids int64 (1, S), C order, code points [begin, end)\n"
+           "of the text; NaN if it is not finite. The GIL is released; nothing is made but the float.\n\n"
+           "Raises ValueError for ids outside the vocabulary, S = 0, S > positions, more than one\n"
+           "window, or a span that is not in the text.")
+      .def("evidence", &screen_evidence, "ids"_a.noconvert(), "text"_a, "begin"_a, "end"_a,
+           "(linear, passage, lexical) of one window, of which the logit is made.")
+      .def_prop_ro("weights", [](const PyScreener& s) { return s.part->parts().weights; })
+      .def_prop_ro("bias", [](const PyScreener& s) { return s.part->parts().bias; });
+}
+
 }  // namespace
 
 NB_MODULE(_core, m) {
@@ -942,5 +1043,6 @@ NB_MODULE(_core, m) {
   bind_parts(m);
   bind_features(m);
   bind_encoder(m);
+  bind_screener(m);
   bind_scoring(m);
 }

@@ -107,7 +107,8 @@ Scorer::Scorer(Parts parts) : parts_(std::move(parts)) {
 void Scorer::score(const WindowBlock* blocks, std::size_t n_blocks,
                    const std::uint32_t* window_text, const WindowSpan* spans,
                    const TextView* texts, std::size_t n_texts, bool all_details,
-                   std::vector<TextScore>& out) const {
+                   std::vector<TextScore>& out, const std::uint32_t* window_counts,
+                   const TextScore* const* known) const {
   const std::size_t hidden = parts_.hidden;
   const Features* const features = parts_.features.get();
   std::size_t n_windows = 0;
@@ -121,6 +122,10 @@ void Scorer::score(const WindowBlock* blocks, std::size_t n_blocks,
   for (std::size_t w = 0; w < n_windows; ++w) {
     require(window_text[w] < n_texts, "score: window_text holds an index that is no text");
     ++windows_left(out[window_text[w]]);
+  }
+  for (std::size_t t = 0; window_counts != nullptr && t < n_texts; ++t) {
+    require(static_cast<std::size_t>(windows_left(out[t])) <= window_counts[t],
+            "score: a text has more windows than window_counts says");
   }
 
   Scratch& scratch = thread_scratch();
@@ -155,9 +160,15 @@ void Scorer::score(const WindowBlock* blocks, std::size_t n_blocks,
   }
   for (std::size_t t = 0; t < n_texts; ++t) {
     TextScore& text = out[t];
-    parts_.triggers->match(texts[t], scratch.triggers, text.matches);
-    text.rule_score =
-        parts_.triggers->rule_score(text.matches.data(), text.matches.size(), scratch.triggers);
+    if (known != nullptr) {
+      text.matches = known[t]->matches;
+      text.rule_score = known[t]->rule_score;
+      text.times.triggers = known[t]->times.triggers;
+    } else {
+      parts_.triggers->match(texts[t], scratch.triggers, text.matches);
+      text.rule_score =
+          parts_.triggers->rule_score(text.matches.data(), text.matches.size(), scratch.triggers);
+    }
     watch.lap(text.times.triggers);
 
     text.linear = text.passage = text.lexical = static_cast<float>(kNaN);
@@ -226,9 +237,12 @@ void Scorer::score(const WindowBlock* blocks, std::size_t n_blocks,
           evidence[2] = static_cast<double>(embedding[features->linear_at()]);
           evidence[3] = static_cast<double>(passage.evidence);
           evidence[4] = static_cast<double>(embedding[features->lexical_at()]);
-          // Windows still to come and those that were scored.
-          const auto windows = static_cast<double>(windows_left(text)) +
-                               static_cast<double>(text.window_scores.size());
+          // Windows still to come and those that were scored, or what the caller knows.
+          const auto windows =
+              window_counts != nullptr
+                  ? static_cast<double>(window_counts[window_text[flat]])
+                  : static_cast<double>(windows_left(text)) +
+                        static_cast<double>(text.window_scores.size());
           evidence[5] = std::log(windows);
         }
         const double calibrated = (*parts_.calibration)(evidence);

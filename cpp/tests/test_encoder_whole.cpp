@@ -198,6 +198,12 @@ constexpr Shape kShapes[] = {
     {128, 1, 128, 160, 1},  // one head of 128
     {160, 4, 96, 320, 1},   // attention narrower than hidden, heads of 24
     {384, 12, 384, 1536, 2},
+    // Screening: few layers, narrow.
+    {128, 2, 128, 256, 2},
+    {128, 4, 128, 512, 2},
+    {192, 6, 192, 768, 1},
+    {256, 4, 256, 1024, 1},
+    {256, 6, 192, 512, 1},
 };
 
 }  // namespace

@@ -296,6 +296,40 @@ class NativeEncoder:
     def kernels(self) -> str:
         """"scalar", "avx2" or "avx512vnni". The results are the same to the bit."""
 
+class Screener:
+    """
+    The screening stage: how sure a tiny encoder is that a window is harmless.
+    Immutable and thread-safe.
+    """
+
+    def __init__(self, encoder: NativeEncoder, linear_weight: Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)], linear_bias: float, passage_weight: Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)], passage_bias: float, weights: Sequence[float], bias: float, features: Features | None = None) -> None:
+        """
+        linear_weight, passage_weight: float32 (H,) of the encoder, on the unit embedding and on
+        a token. weights, bias: of the evidence (linear, passage, lexical). features: whose
+        n-gram model gives the third; None: it is 0.
+
+        Raises ValueError for parts that do not fit, values that are not finite, a negative
+        weight, or one of n-grams without features.
+        """
+
+    def __call__(self, ids: Annotated[NDArray[numpy.int64], dict(shape=(None, None), order='C', device='cpu', writable=False)], text: str, begin: int, end: int) -> float:
+        """
+        The logit of an attack for one window: ids int64 (1, S), C order, code points [begin, end)
+        of the text; NaN if it is not finite. The GIL is released; nothing is made but the float.
+
+        Raises ValueError for ids outside the vocabulary, S = 0, S > positions, more than one
+        window, or a span that is not in the text.
+        """
+
+    def evidence(self, ids: Annotated[NDArray[numpy.int64], dict(shape=(None, None), order='C', device='cpu', writable=False)], text: str, begin: int, end: int) -> tuple[float, float, float]:
+        """(linear, passage, lexical) of one window, of which the logit is made."""
+
+    @property
+    def weights(self) -> list[float]: ...
+
+    @property
+    def bias(self) -> float: ...
+
 class TextScore:
     """What Scorer.score says of one text. Read-only."""
 
@@ -380,7 +414,7 @@ class Scorer:
         row it will see, the centroids' length from hidden, or detail_threshold is NaN.
         """
 
-    def score(self, blocks: list[NDArray[numpy.float32]], window_text: NDArray[numpy.uint32], texts: list[str], all_details: bool = False, masks: list[NDArray[numpy.uint8]] | None = None, spans: NDArray[numpy.uint32] | None = None) -> list[TextScore]:
+    def score(self, blocks: list[NDArray[numpy.float32]], window_text: NDArray[numpy.uint32], texts: list[str], all_details: bool = False, masks: list[NDArray[numpy.uint8]] | None = None, spans: NDArray[numpy.uint32] | None = None, counts: NDArray[numpy.uint32] | None = None, known: list[TextScore] | None = None) -> list[TextScore]:
         """
         Scores a batch with the GIL released; nothing is copied.
 
@@ -388,10 +422,14 @@ class Scorer:
         length. window_text: uint32 (windows,): for each window, over all blocks in order, the
         index of its text. texts: list of str. masks: None, or per block uint8 (B, S), 0 for
         padding. spans: uint32 (windows, 2): the code points [begin, end) that each window
-        covers of its text; None: all. Returns one TextScore per text.
+        covers of its text; None: all. counts: uint32 (texts,): windows of each text in all,
+        those left out too; None: those given. known: what an earlier call said of the texts,
+        whose triggers are taken from there; None: they are matched. Returns one TextScore per
+        text.
 
         Raises TypeError for another dtype, rank or layout or for a text that is not a str,
-        ValueError for shapes that do not fit or an index that is no text.
+        ValueError for shapes that do not fit, an index that is no text, or a count below the
+        number of windows given.
         """
 
     @property

@@ -19,6 +19,8 @@ __all__ = [
     "FileSpec",
     "HeadSpec",
     "Manifest",
+    "ScreeningPreset",
+    "ScreeningSpec",
     "is_safe_member",
     "parse_manifest",
     "row_size",
@@ -33,6 +35,7 @@ DATA_FILES = ("tokenizer.json", "calibration.json", "triggers.json", "clusters.n
 
 BACKENDS = ("onnxruntime", "native")
 
+_PRESETS = ("balanced", "strict", "quiet")
 _HEX64 = re.compile(r"[0-9a-f]{64}")
 _MODEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -79,8 +82,54 @@ class FileSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class ScreeningPreset:
+    """What screening may clear under one preset: windows whose logit is below ``clear_below``
+    (None: nothing), and what that costs on development data: shares of all attacks that no longer
+    reach the preset's block and warning threshold."""
+
+    clear_below: float | None
+    recall_loss: float
+    warn_loss: float
+
+
+@dataclass(frozen=True, slots=True)
+class ScreeningSpec:
+    """The screening network: a tiny INT8 BERT that reads the ids of the model's own tokenizer, and
+    its heads. The limits are of the losses: a preset that exceeds one does not screen."""
+
+    file: str
+    heads: str
+    hidden_size: int
+    layers: int
+    max_recall_loss: float
+    max_warn_loss: float
+    presets: Mapping[str, ScreeningPreset]
+
+    def clear_below(
+        self, block: float, warn: float, thresholds: Mapping[str, tuple[float, float]]
+    ) -> float | None:
+        """The logit below which a window may be cleared under these thresholds; None: never.
+
+        The losses of a preset are an upper bound for any thresholds that are not below its own:
+        fewer attacks reach them, so fewer can be lost. Of the presets for which this holds the one
+        that clears most is taken.
+        """
+        found = [
+            item.clear_below
+            for name, item in self.presets.items()
+            if item.clear_below is not None
+            and item.recall_loss <= self.max_recall_loss
+            and item.warn_loss <= self.max_warn_loss
+            and thresholds[name][0] <= block
+            and thresholds[name][1] <= warn
+        ]
+        return max(found, default=None)
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
-    """``manifest.json``, checked. ``thresholds`` maps a preset to (block, warn)."""
+    """``manifest.json``, checked. ``thresholds`` maps a preset to (block, warn); ``screening`` is
+    None for a model without."""
 
     id: str
     version: str
@@ -96,6 +145,7 @@ class Manifest:
     detail_threshold: float
     thresholds: Mapping[str, tuple[float, float]]
     files: Mapping[str, FileSpec]
+    screening: ScreeningSpec | None = None
 
 
 def row_size(manifest: Manifest, head: str) -> int:
@@ -156,6 +206,12 @@ class _Reader:
             raise self.error(f"{self.key(name)} must be a number in [0, 1]")
         return float(value)
 
+    def number(self, name: str) -> float:
+        value = self.get(name)
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not isfinite(value):
+            raise self.error(f"{self.key(name)} must be a finite number")
+        return float(value)
+
     def child(self, name: str) -> _Reader:
         return _Reader(self.get(name), self.key(name), self.path)
 
@@ -196,7 +252,10 @@ def parse_manifest(raw: bytes, path: str) -> Manifest:
             )
     files = _files(root)
     features = _features(root, encoder.hidden_size)
-    extra = (FEATURES_FILE,) if len(features) > 1 else ()
+    extra: tuple[str, ...] = (FEATURES_FILE,) if len(features) > 1 else ()
+    screening = _screening(root.child("screening")) if "screening" in root.data else None
+    if screening is not None:
+        extra += (screening.file, screening.heads)
     for name in (encoder.file, *DATA_FILES, *extra, *(head.file for head in heads.values())):
         if name not in files:
             raise root.error(f"files does not list {name}")
@@ -214,6 +273,7 @@ def parse_manifest(raw: bytes, path: str) -> Manifest:
         detail_threshold=root.fraction("detail_threshold"),
         thresholds=_thresholds(root.child("thresholds")),
         files=files,
+        screening=screening,
     )
 
 
@@ -298,13 +358,34 @@ def _features(root: _Reader, hidden: int) -> dict[str, int]:
 
 def _thresholds(reader: _Reader) -> dict[str, tuple[float, float]]:
     presets: dict[str, tuple[float, float]] = {}
-    for name in ("balanced", "strict", "quiet"):
+    for name in _PRESETS:
         entry = reader.child(name)
         block, warn = entry.fraction("block"), entry.fraction("warn")
         if warn > block:
             raise reader.error(f"thresholds.{name}.warn is above thresholds.{name}.block")
         presets[name] = (block, warn)
     return presets
+
+
+def _screening(reader: _Reader) -> ScreeningSpec:
+    presets = {}
+    entries = reader.child("presets")
+    for name in _PRESETS:
+        entry = entries.child(name)
+        presets[name] = ScreeningPreset(
+            None if entry.get("clear_below") is None else entry.number("clear_below"),
+            entry.fraction("recall_loss"),
+            entry.fraction("warn_loss"),
+        )
+    return ScreeningSpec(
+        file=reader.text("file"),
+        heads=reader.text("heads"),
+        hidden_size=reader.integer("hidden_size", 1, 65_536),
+        layers=reader.integer("layers", 1, 1_000),
+        max_recall_loss=reader.fraction("max_recall_loss"),
+        max_warn_loss=reader.fraction("max_warn_loss"),
+        presets=presets,
+    )
 
 
 def _files(root: _Reader) -> dict[str, FileSpec]:

@@ -24,6 +24,7 @@ from raxe_fast.parts import (
     decode_selftest,
     decode_triggers,
 )
+from raxe_fast.screening import ScreeningHeads, decode_screening_heads
 from raxe_fast.selftest import check_forests
 from raxe_fast.treelite_reader import read_treelite
 
@@ -41,7 +42,8 @@ _T = TypeVar("_T")
 class Model:
     """A verified model. Immutable; may be shared by scanners and threads.
 
-    ``encoder_onnx`` and ``tokenizer_json`` are the very bytes whose hashes were checked.
+    ``encoder_onnx``, ``screening_onnx`` (empty without screening) and ``tokenizer_json`` are the
+    very bytes whose hashes were checked.
     ``forest_kinds`` says per head whether it is ``"compiled"`` or ``"packed"``.
     """
 
@@ -55,6 +57,9 @@ class Model:
     forest_kinds: dict[str, str]
     encoder_onnx: bytes = field(repr=False)
     tokenizer_json: bytes = field(repr=False)
+    features: _core.Features | None = None
+    screening_heads: ScreeningHeads | None = None
+    screening_onnx: bytes = field(repr=False, default=b"")
 
     @property
     def id(self) -> str:
@@ -161,6 +166,12 @@ def load_model(model: str | PathLike[str] | None = None, *, forest: ForestKind =
         features = _decode(
             name, FEATURES_FILE, lambda: _core_features(feature_data, triggers, manifest)
         )
+    heads, onnx = None, b""
+    screening = manifest.screening
+    if screening is not None:
+        width, tested = screening.hidden_size, len(selftest.token_ids)
+        heads = decode(screening.heads, lambda data: decode_screening_heads(data, width, tested))
+        onnx = content[screening.file]
     scorer = _core.Scorer(
         forests["binary"],
         forests["family"],
@@ -188,6 +199,9 @@ def load_model(model: str | PathLike[str] | None = None, *, forest: ForestKind =
         forest_kinds={head: item.kind for head, item in forests.items()},
         encoder_onnx=content[manifest.encoder.file],
         tokenizer_json=content["tokenizer.json"],
+        features=features,
+        screening_heads=heads,
+        screening_onnx=onnx,
     )
 
 

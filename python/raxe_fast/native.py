@@ -69,6 +69,11 @@ class NativeEncoder(TokenEncoder):
         self._max_tokens = min(positions, int(limit)) if limit.isdecimal() else positions
 
     @property
+    def core(self) -> _core.NativeEncoder:
+        """The core's own object."""
+        return self._native
+
+    @property
     def kernels(self) -> str:
         """``"avx512vnni"``, ``"avx2"`` or ``"scalar"``."""
         return self._native.kernels

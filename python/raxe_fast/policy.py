@@ -47,6 +47,7 @@ class Overrides(TypedDict, total=False):
     fail_mode: FailMode
     families: Collection[str] | None
     on_partial: OnPartial
+    screening: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,11 @@ class Policy:
             text whose family does not count is allowed and no threat, with a reason that says so.
             With several likely families the most likely one decides.
         on_partial: the least action for a text the model could not read to its end.
+        screening: let the model's screening network clear what it is certain about; ``False``: the
+            encoder reads everything. It clears under thresholds not below those of a preset for
+            which the model states that its loss of recall is within bounds, and never a text whose
+            trigger phrases reach the warning threshold of the rules. Models without such a network
+            read everything anyway.
 
     Raises ``ValueError`` for values out of range and ``TypeError`` if ``families`` is a ``str``.
     """
@@ -76,6 +82,7 @@ class Policy:
     fail_mode: FailMode = "closed"
     families: Collection[str] | None = None
     on_partial: OnPartial = "warn"
+    screening: bool = True
 
     def __post_init__(self) -> None:
         if self.preset not in PRESETS:
@@ -98,6 +105,8 @@ class Policy:
             raise ValueError(f"fail_mode must be 'closed' or 'open', not {self.fail_mode!r}")
         if self.on_partial not in ("warn", "allow"):
             raise ValueError(f"on_partial must be 'warn' or 'allow', not {self.on_partial!r}")
+        if not isinstance(self.screening, bool):
+            raise ValueError(f"screening must be True or False, not {self.screening!r}")
         if isinstance(self.families, str):
             raise TypeError("families must be a collection of names, not a str")
         if self.families is not None:

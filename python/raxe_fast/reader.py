@@ -1,61 +1,76 @@
-"""Text -> windows -> token embeddings, within limits of length, windows and time."""
+"""Text -> windows -> screening -> token embeddings, within limits of length, windows and time."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf, isnan, nan
 from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from raxe_fast.decode_whole import Parts, parts_of
 from raxe_fast.errors import EncoderError
+from raxe_fast.screening import screening_score
 from raxe_fast.verdict import Reading
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
 
+    from raxe_fast import _core
     from raxe_fast.decode_view import View
     from raxe_fast.encoder import TokenEncoder
+    from raxe_fast.screening import Screen
+    from raxe_fast.verdict import Plan
     from raxe_fast.windows import Window, Windower, Windows
 
-__all__ = ["Reader"]
+__all__ = ["Place", "Reader"]
 
+Place = tuple[int, int]  # a part (0 the text, then its views) and a window of it
 _RESPELT = frozenset(
     {"combining marks", "fullwidth", "homoglyphs", "invisible characters", "leetspeak", "spacing"}
 )
+_FIRST = np.zeros(1, dtype=np.uint32)
+_NO_OWNERS = np.zeros(0, dtype=np.uint32)
 
 
 class Reader:
-    """The encoder and tokeniser of one scanner with their limits; thread-safe."""
+    """The encoder, screening network and tokeniser of one scanner with their limits; thread-safe.
+
+    With screening every window is screened, whatever ``max_windows`` and the deadline: both limit
+    the windows that the encoder reads of those that are left, and it reads the worst ones first.
+    """
 
     def __init__(
         self,
         encoder: TokenEncoder,
         windower: Windower,
+        scorer: _core.Scorer,
         *,
         max_chars: int,
         max_windows: int,
         deadline_ns: int | None,
         decode: bool = True,
+        screen: Screen | None = None,
     ) -> None:
         self._encode = encoder.encode
         self._pinned = None if encoder.cpus is None else encoder.pinned
         self._windower = windower
+        self._scorer = scorer
+        self._screen = screen
         self._max_chars = max_chars
         self._max_windows = max_windows
         self._deadline_ns = deadline_ns
         self._decode = decode
 
-    def tokenise(self, text: str, reading: Reading) -> list[Sequence[Window]]:
-        """The windows to encode, of the text and then of what each encoded part of it says; the
-        text has none where a part is read in its place. All together are at most ``max_windows``:
-        those of the text, or of the part in its place, come first. What is left out goes into
-        ``reading``'s notes."""
-        parts = parts_of(text) if self._decode else Parts((), 0)
-        if len(text) > self._max_chars and parts.place:
-            parts = Parts(parts.views, 0)  # the text is to be read in part, not its view in full
+    def tokenise(self, text: str, reading: Reading, plan: Plan) -> list[Sequence[Window]]:
+        """The windows of the text and then of what each encoded part of it says; the text has none
+        where a part is read in its place. Without screening all together are at most
+        ``max_windows``: those of the text, or of the part in its place, come first. What is left
+        out goes into ``reading``'s notes."""
+        parts = self._parts(text)
         windows: list[Sequence[Window]] = [() for _ in range(len(parts.views) + 1)]
-        left = self._max_windows
+        left = self._max_windows if plan.clear_below is None else None
         found: Windows | None
         for number in parts.read():
             if number == 0:
@@ -63,16 +78,23 @@ class Reader:
                 _note_text(found, reading)
             else:
                 view = parts.views[number - 1]
-                found = self._windower.windows(view.text, None, left) if left else None
+                found = None if left == 0 else self._windower.windows(view.text, None, left)
                 self._note_view(view, found, reading)
                 if found is not None and number == parts.place:
                     _note_place(view, found, len(text), reading)
             if found is not None:
                 windows[number] = found.windows
-                left -= len(found.windows)
+                if left is not None:
+                    left -= len(found.windows)
         reading.views, reading.place = parts.views, parts.place
         reading.tokenise_ns = perf_counter_ns() - reading.start_ns
         return windows
+
+    def _parts(self, text: str) -> Parts:
+        parts = parts_of(text) if self._decode else Parts((), 0)
+        if len(text) > self._max_chars and parts.place:
+            return Parts(parts.views, 0)  # the text is to be read in part, not its view in full
+        return parts
 
     def _note_view(self, view: View, found: Windows | None, reading: Reading) -> None:
         """``found``: the windows to read; None where there is no room for any."""
@@ -93,54 +115,218 @@ class Reader:
                 "in all of them."
             )
 
-    def read(self, text: str, reading: Reading) -> list[npt.NDArray[np.float32]]:
-        """One (1, S, H) block of token embeddings per window, for as many windows as limits, time
-        and the encoder's health allow; ``reading.windows`` says whose they are. Trouble is recorded
-        in ``reading``, never raised (except what is no ``Exception``)."""
+    def logits(self, text: str) -> list[float]:
+        """What screening says of each window of a text, in reading order, then of those of its
+        views, as the encoder would read them; nothing without screening."""
+        if self._screen is None:
+            return []
+        parts = self._parts(text)
+        found: list[float] = []
+        for number in sorted(parts.read()):
+            limit = None if number else self._max_chars
+            said = parts.views[number - 1].text if number else text
+            found += self._screen.logits(self._windower.windows(said, limit).windows, said)
+        return found
+
+    def choose(
+        self, text: str, parts: Sequence[Sequence[Window]], reading: Reading, plan: Plan
+    ) -> list[Place]:
+        """The windows that the encoder is to read, in that order: without screening all, what is
+        read for the whole text first, for time may run out; else what is not cleared, the worst
+        first. ``reading`` gets what was cleared."""
+        places = [
+            (part, i)
+            for part in sorted(range(len(parts)), key=lambda part: part != reading.place)
+            for i in range(len(parts[part]))
+        ]
+        screen, clear_below = self._screen, plan.clear_below
+        if screen is None or clear_below is None:
+            return places
+        begun = perf_counter_ns()
+        texts = _texts(text, reading)
+        try:
+            logits = [screen.logits(*item) for item in zip(parts, texts, strict=True)]
+        except Exception as error:
+            reading.notes.append(f"Screening failed ({error}): the encoder was asked for all.")
+            logits = [[nan] * len(windows) for windows in parts]
+        reading.screen_ns = perf_counter_ns() - begun
+        reading.counts = self._counts(parts, reading.place)
+        # NaN is below nothing: only a number can clear.
+        left = [(part, i) for part, i in places if not logits[part][i] < clear_below]
+        if len(left) < len(places):
+            rules = self._rules(text, reading)
+            if max(item.rule_score for item in rules) >= plan.thresholds.rule_warn:
+                left = places
+        _note_cleared(parts, logits, left, reading)
+
+        def suspicion(place: Place) -> float:
+            logit = logits[place[0]][place[1]]
+            return -inf if isnan(logit) else -logit
+
+        left.sort(key=suspicion)
+        if len(left) > self._max_windows:
+            reading.complete = False
+            reading.notes.append(
+                f"Too long: of {len(left)} windows that screening did not clear the encoder read "
+                f"the {self._max_windows} most suspicious ones; trigger phrases were searched in "
+                "all of the text."
+            )
+            del left[self._max_windows :]
+        return left
+
+    def _counts(self, parts: Sequence[Sequence[Window]], place: int) -> list[int]:
+        """The windows of each part that the encoder would read without screening: a window's score
+        depends on how many others its text has."""
+        counts = [len(windows) for windows in parts]
+        room = self._max_windows
+        for part in sorted(range(len(parts)), key=lambda part: part != place):
+            counts[part] = min(counts[part], room)
+            room -= counts[part]
+        # One that is read all the same has itself at least.
+        return [
+            max(1, count) if windows else 0 for count, windows in zip(counts, parts, strict=True)
+        ]
+
+    def stop_at(self, reading: Reading, plan: Plan, explain: bool) -> float | None:
+        """The score at which the first window that has it decides a text; None: all are read.
+
+        Only what screening has ranked is decided early, and only where nothing can change the
+        action any more: the text is blocked for its highest score, whatever its family.
+        """
+        if reading.counts is None or explain or plan.policy.families is not None:
+            return None
+        return plan.thresholds.block
+
+    def encode(
+        self,
+        text: str,
+        parts: Sequence[Sequence[Window]],
+        order: Sequence[Place],
+        reading: Reading,
+        stop_at: float | None,
+    ) -> tuple[list[npt.NDArray[np.float32]], str | None]:
+        """One (1, S, H) block of token embeddings per window of ``order`` in reading order, for as
+        many as time and the encoder's health allow, or until one scores ``stop_at``;
+        ``reading.windows`` says whose they are. And what went wrong, None: nothing."""
+        limit = None if self._deadline_ns is None else reading.start_ns + self._deadline_ns
+        begun = perf_counter_ns()
+        looking = 0
+        encode = self._encode
+        blocks: dict[Place, npt.NDArray[np.float32]] = {}
+        trouble: str | None = None
+        for place in order:
+            if limit is not None and perf_counter_ns() >= limit:
+                trouble = "the deadline passed before the encoder was done"
+                break
+            window = parts[place[0]][place[1]]
+            try:
+                block = encode(window.ids)
+            except Exception as error:
+                trouble = f"the encoder failed ({type(error).__name__}: {error})"
+                break
+            blocks[place] = block
+            if stop_at is not None and len(blocks) < len(order):
+                since = perf_counter_ns()
+                decided = self._score(text, block, window, place[0], reading) >= stop_at
+                looking += perf_counter_ns() - since
+                if decided:
+                    reading.notes.append(
+                        f"The encoder read {len(blocks)} of {len(order)} windows that screening "
+                        "did not clear, the most suspicious first: the last one decides."
+                    )
+                    break
+        done = sorted(blocks)
+        reading.windows = [
+            [windows[i] for of, i in done if of == part] for part, windows in enumerate(parts)
+        ]
+        reading.screen_ns += looking
+        reading.encode_ns = perf_counter_ns() - begun - looking
+        return [blocks[place] for place in done], trouble
+
+    def read(
+        self, text: str, reading: Reading, plan: Plan, explain: bool
+    ) -> list[npt.NDArray[np.float32]]:
+        """One (1, S, H) block of token embeddings per window, for as many windows as limits, time,
+        screening and the encoder's health allow; ``reading.windows`` says whose they are. Trouble
+        is recorded in ``reading``, never raised (except what is no ``Exception``)."""
         try:
             if self._pinned is not None:
                 with self._pinned():
-                    return self._read(text, reading)
+                    return self._read(text, reading, plan, explain)
         except EncoderError as error:
             reading.fail(str(error))
             return []
-        return self._read(text, reading)
+        return self._read(text, reading, plan, explain)
 
-    def _read(self, text: str, reading: Reading) -> list[npt.NDArray[np.float32]]:
+    def _read(
+        self, text: str, reading: Reading, plan: Plan, explain: bool
+    ) -> list[npt.NDArray[np.float32]]:
         try:
-            parts = self.tokenise(text, reading)
+            parts = self.tokenise(text, reading, plan)
         except Exception as error:
             reading.views, reading.place = (), 0
             reading.fail(f"the tokeniser failed ({type(error).__name__}: {error})")
             return []
-        limit = None if self._deadline_ns is None else reading.start_ns + self._deadline_ns
-        begun = perf_counter_ns()
-        encode = self._encode
-        blocks: list[list[npt.NDArray[np.float32]]] = [[] for _ in parts]
-        read: list[list[Window]] = [[] for _ in parts]
-        reading.windows = read
-        trouble: str | None = None
-        # What is read for the whole text first: time may run out.
-        for part in sorted(range(len(parts)), key=lambda part: part != reading.place):
-            for window in parts[part]:
-                if limit is not None and perf_counter_ns() >= limit:
-                    trouble = "the deadline passed before the encoder was done"
-                    break
-                try:
-                    block = encode(window.ids)
-                except Exception as error:
-                    trouble = f"the encoder failed ({type(error).__name__}: {error})"
-                    break
-                blocks[part].append(block)
-                read[part].append(window)
-            if trouble is not None:
-                break
-        reading.encode_ns = perf_counter_ns() - begun
+        order = self.choose(text, parts, reading, plan)
+        stop_at = self.stop_at(reading, plan, explain)
+        blocks, trouble = self.encode(text, parts, order, reading, stop_at)
         if trouble is not None:
             reading.stop(trouble, sum(map(len, parts)))
-            if not reading.windows[reading.place]:
+            if reading.nothing_read:
                 return []
-        return [block for items in blocks for block in items]
+        return blocks
+
+    def _rules(self, text: str, reading: Reading) -> list[_core.TextScore]:
+        if reading.rules is None:
+            reading.rules = self._scorer.score([], _NO_OWNERS, _texts(text, reading))
+        return reading.rules
+
+    def _score(
+        self,
+        text: str,
+        block: npt.NDArray[np.float32],
+        window: Window,
+        part: int,
+        reading: Reading,
+    ) -> float:
+        """The score that one window gives its text; the same as in the company of the others."""
+        assert reading.counts is not None
+        rules = self._rules(text, reading)
+        found = self._scorer.score(
+            [block],
+            _FIRST,
+            [_texts(text, reading)[part]],
+            False,
+            None,
+            np.array([[window.begin, window.end]], dtype=np.uint32),
+            np.array([reading.counts[part]], dtype=np.uint32),
+            [rules[part]],
+        )
+        return found[0].score
+
+
+def _texts(text: str, reading: Reading) -> list[str]:
+    return [text, *[view.text for view in reading.views]]
+
+
+def _note_cleared(
+    parts: Sequence[Sequence[Window]],
+    logits: Sequence[Sequence[float]],
+    left: Sequence[Place],
+    reading: Reading,
+) -> None:
+    kept = set(left)
+    cleared = [
+        [i for i in range(len(windows)) if (part, i) not in kept]
+        for part, windows in enumerate(parts)
+    ]
+    reading.cleared = [
+        [windows[i] for i in gone] for windows, gone in zip(parts, cleared, strict=True)
+    ]
+    reading.clear_scores = [
+        screening_score(max(found[i] for i in gone)) if gone and len(gone) == len(found) else None
+        for found, gone in zip(logits, cleared, strict=True)
+    ]
 
 
 def _note_text(found: Windows, reading: Reading) -> None:

@@ -116,7 +116,7 @@ def write_reasons(
                 f"Rule thresholds: block {thresholds.rule_block:.3g}, warn "
                 f"{thresholds.rule_warn:.3g}."
             )
-        else:
+        elif result.encoder_ran:  # else there is nothing but what screening says
             reasons.extend(_details(result, thresholds, rule_score, forest_probability, evidence))
     if result.action != "allow":
         reasons.append(_advice(result))

@@ -103,22 +103,26 @@ class ScanResult(_Deferred):
         status: ``"ok"``; ``"partial"``: the model did not read the whole text (the trigger phrases
             did); ``"degraded"``: the encoder failed or was too late, the verdict rests on the
             trigger phrases alone; ``"error"``: the scan failed and the policy's fail mode decided.
-        tokens: tokens of the text that the encoder read, special ones not counted; those of what
-            it says decoded where that was read in its place.
+        tokens: tokens of the text that were read, by the encoder or by screening, special ones not
+            counted; those of what it says decoded where that was read in its place.
         windows: windows read by the encoder, of the text and of its encoded parts.
+        cleared: windows that the screening network cleared: the encoder did not read them. Where it
+            cleared all, ``score`` is its own calibrated probability, ``window`` is ``None`` and
+            ``similar`` empty; see :attr:`encoder_ran`.
         window: ``(begin, end)`` code points of the worst window, ``None`` without windows; of an
             encoded part where that is what scores highest.
         passage: ``(begin, end)`` code points of the few words in that window that speak most
             strongly of an attack; ``None`` below the warning threshold, for an encoded part, and
             for models without token evidence.
-        window_scores: calibrated score of each window, in reading order, then of the windows of
-            each decoded part; no window of the text where a part was read in its place.
+        window_scores: calibrated score of each window that the encoder read, in reading order, then
+            of the windows of each decoded part; no window of the text where a part was read in its
+            place.
         decoded: the encoded parts of the text that were decoded and scored.
         characters: length of the text in code points.
-        scanned_chars: how many of them the encoder has seen. Of a text that is too long these
-            are the first and the last ones. Of a text that was read decoded, but not to its end,
-            the share that was read.
-        timings: microseconds by stage: tokenise, encode, pool, forests, clusters, triggers,
+        scanned_chars: how many of them the encoder or screening has seen. Of a text that is too
+            long these are the first and the last ones. Of a text that was read decoded, but not to
+            its end, the share that was read.
+        timings: microseconds by stage: tokenise, screen, encode, pool, forests, clusters, triggers,
             result, total.
         model_id: id of the model.
         error: what went wrong, ``None`` if nothing did.
@@ -138,6 +142,7 @@ class ScanResult(_Deferred):
     status: Status = "ok"
     tokens: int = 0
     windows: int = 0
+    cleared: int = 0
     window: tuple[int, int] | None = None
     passage: tuple[int, int] | None = None
     window_scores: tuple[float, ...] = ()
@@ -158,9 +163,16 @@ class ScanResult(_Deferred):
             object.__setattr__(self, name, value)
             return value
 
+    @property
+    def encoder_ran(self) -> bool:
+        """Whether the encoder has read any of the text, or the verdict came without it."""
+        return self.windows > 0
+
     def to_dict(self) -> dict[str, Any]:
-        """The result as JSON-safe values: tuples become lists, non-finite numbers ``None``."""
+        """The result as JSON-safe values: tuples become lists, non-finite numbers ``None``; and
+        ``encoder_ran``."""
         data: dict[str, Any] = _json_safe(asdict(self))
+        data["encoder_ran"] = self.encoder_ran
         return data
 
 

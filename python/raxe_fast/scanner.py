@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 import numpy.typing as npt
 
-from raxe_fast.batch import Batcher, owners_of, spans_of
+from raxe_fast.batch import Batcher, counts_of, owners_of, spans_of
 from raxe_fast.explain import TOO_LATE, OutOfTime, carrying_sentence
 from raxe_fast.model import ForestKind, Model, load_model
-from raxe_fast.policy import Policy
+from raxe_fast.policy import Policy, Thresholds
 from raxe_fast.reader import Reader
 from raxe_fast.result import ScanResult
+from raxe_fast.screening import open_screen, screening_score
 from raxe_fast.selftest import check_encoder, open_encoder, open_windower
 from raxe_fast.tokeniser import TokeniserKind
 from raxe_fast.verdict import Plan, Reading, VerdictMaker
@@ -55,7 +56,8 @@ class Scanner:
             last half of that many. It has status ``"partial"`` then; trigger phrases are searched
             in all of it.
         max_windows: windows of a text that the encoder reads, those of its encoded parts
-            included; likewise. The text's own come first.
+            included; likewise. The text's own come first, or with screening the most suspicious
+            ones.
         decode: look at what encoded parts of a text say (base64, rot13, homoglyphs and others, see
             :mod:`raxe_fast.decode`), as texts of their own. A text that is encoded as a whole is
             then judged by what it says alone (see :mod:`raxe_fast.decode_whole`).
@@ -71,6 +73,12 @@ class Scanner:
             whose embeddings the model's heads and thresholds were made (the manifest's
             ``encoder.backend``), and ONNX Runtime for ``threads`` above 1.
         forest: see :func:`~raxe_fast.load_model`.
+        screening: run the model's screening network, where it has one and the policy lets it
+            (:class:`~raxe_fast.Policy`): windows that it is certain about are not encoded, the
+            others are, the most suspicious first, up to the first that decides: one whose score
+            blocks the text (without ``explain``, and where all families count). All windows are
+            screened, whatever the deadline (about a millisecond per 256 tokens), and those the
+            encoder has read get the same scores as without screening.
         async_workers: texts that :meth:`scan_async` works on at a time.
 
     Raises :class:`~raxe_fast.ModelError`, :class:`~raxe_fast.EncoderError`, and ``ValueError`` for
@@ -91,6 +99,7 @@ class Scanner:
         batch_size: int = 1,
         backend: Backend = "auto",
         forest: ForestKind = "auto",
+        screening: bool = True,
         async_workers: int = 1,
     ) -> None:
         for name, value in (
@@ -108,18 +117,23 @@ class Scanner:
         spec = loaded.manifest.encoder
         self._encoder = open_encoder(loaded, threads=threads, cpus=cpus, backend=backend)
         self._windower = open_windower(loaded)
-        # The encoder has its own copy by now.
-        self._model = loaded if model is loaded else replace(loaded, encoder_onnx=b"")
+        self._screen = open_screen(loaded) if screening else None
+        # The encoders have their own copies by now.
+        self._model = loaded
+        if model is not loaded:
+            self._model = replace(loaded, encoder_onnx=b"", screening_onnx=b"")
         self._scorer: _core.Scorer = loaded.scorer
         self._verdicts = VerdictMaker(loaded)
         self._deadline_ns = None if deadline_ms is None else int(deadline_ms * 1e6)
         self._reader = Reader(
             self._encoder,
             self._windower,
+            self._scorer,
             max_chars=max_chars,
             max_windows=max_windows,
             deadline_ns=self._deadline_ns,
             decode=decode,
+            screen=self._screen,
         )
         self._batches = batch_size > 1 and deadline_ms is None
         self._batcher = Batcher(self._encoder, self._reader, self._scorer, batch_size, max_windows)
@@ -148,6 +162,17 @@ class Scanner:
         """Lowest block threshold with a false-positive rate of at most ``fpr`` on development
         data; see :meth:`raxe_fast.Model.threshold_for`."""
         return self._model.threshold_for(fpr=fpr)
+
+    def screens(self, policy: Policy | None = None) -> bool:
+        """Whether screening may clear anything under a policy, the default one unless given."""
+        plan = self._plan if policy is None else self._plan_for(policy)
+        return plan.clear_below is not None
+
+    def screening_logits(self, text: str) -> list[float]:
+        """What the screening network says of each window of a text, in reading order, then of the
+        windows of its decoded parts: logits of an attack, NaN where not finite. Empty for a model
+        or scanner without screening, and for a text of white space. No verdict: for measuring."""
+        return [] if not text or text.isspace() else self._reader.logits(text)
 
     @property
     def tokeniser(self) -> TokeniserKind:
@@ -255,6 +280,8 @@ class Scanner:
         as the rest. The constructor has done so already; call it again after a long idle time."""
         for words in (6, 60):
             self._scan_one("warm " * words, self._plan, True)
+            if self._plan.clear_below is not None:  # the encoder, too
+                self._scan_one("warm " * words, self._unscreened, True)
 
     def close(self) -> None:
         """Refuse new scans and wait for those of :meth:`scan_async`. May be called twice."""
@@ -291,10 +318,32 @@ class Scanner:
                 )
             manifest = self._model.manifest
             thresholds = policy.resolve(manifest.thresholds)
-            plan = Plan(policy, thresholds, thresholds.warn < manifest.detail_threshold)
+            plan = Plan(
+                policy,
+                thresholds,
+                thresholds.warn < manifest.detail_threshold,
+                self._clear_below(policy, thresholds),
+            )
             if len(self._plans) < 64:  # a policy made anew for each scan must not pile up
                 self._plans[policy] = plan
         return plan
+
+    def _clear_below(self, policy: Policy, thresholds: Thresholds) -> float | None:
+        manifest = self._model.manifest
+        if self._screen is None or manifest.screening is None or not policy.screening:
+            return None
+        found = manifest.screening.clear_below(
+            thresholds.block, thresholds.warn, manifest.thresholds
+        )
+        # What is cleared is allowed, and so must its score say.
+        if found is not None and screening_score(found) > thresholds.warn:
+            return None
+        return found
+
+    @property
+    def _unscreened(self) -> Plan:
+        """The default plan, but the encoder reads everything."""
+        return self._plan._replace(clear_below=None)
 
     def _scan_one(
         self, text: str, plan: Plan, explain: bool, start: int | None = None
@@ -308,7 +357,7 @@ class Scanner:
             return self._verdicts.empty(text, start)
         reading = Reading(start, len(text))
         try:
-            blocks = self._reader.read(text, reading)
+            blocks = self._reader.read(text, reading, plan, explain)
             return self._judge(text, blocks, reading, plan, explain)
         except Exception as error:
             return self._verdicts.failed(text, plan, reading, error)
@@ -323,9 +372,18 @@ class Scanner:
     ) -> ScanResult:
         details = explain or plan.details
         texts = [text, *[view.text for view in reading.views]]
+        if not blocks and reading.rules is not None:  # cleared: nothing is left to score
+            return self._verdict(text, reading.rules, reading, plan, explain)
         try:
             scores = self._scorer.score(
-                blocks, owners_of(reading), texts, details, None, spans_of(reading)
+                blocks,
+                owners_of(reading),
+                texts,
+                details,
+                None,
+                spans_of(reading),
+                counts_of(reading),
+                reading.rules,
             )
         except (TypeError, ValueError) as error:
             # The core refused what the encoder gave.
@@ -371,7 +429,7 @@ class Scanner:
         limit = None if self._deadline_ns is None else start + self._deadline_ns
         if limit is not None and perf_counter_ns() >= limit:
             raise OutOfTime
-        result = self._scan_one(text, self._plan, False, start)
+        result = self._scan_one(text, self._unscreened, False, start)
         if result.status == "ok":
             return result.score
         if limit is not None and perf_counter_ns() >= limit:
@@ -381,9 +439,7 @@ class Scanner:
     def _scan_batches(
         self, texts: Iterator[str], plan: Plan, explain: bool, lookahead: int
     ) -> Iterator[ScanResult]:
-        for texts_, readings, scored in self._batcher.score(
-            texts, explain or plan.details, lookahead
-        ):
+        for texts_, readings, scored in self._batcher.score(texts, plan, explain, lookahead):
             if scored is None:  # one by one, so that trouble stays with the text that has it
                 yield from (self._scan_one(text, plan, explain) for text in texts_)
                 continue

@@ -25,11 +25,13 @@ _ENCODED = "encoding_obfuscation"
 
 class Plan(NamedTuple):
     """A policy with the thresholds it has for one model. ``details``: family scores are needed
-    for every text, because the warning threshold is below the model's detail threshold."""
+    for every text, because the warning threshold is below the model's detail threshold.
+    ``clear_below``: the logit of screening below which a window is cleared; None: no screening."""
 
     policy: Policy
     thresholds: Thresholds
     details: bool
+    clear_below: float | None = None
 
 
 class Reading:
@@ -37,14 +39,16 @@ class Reading:
 
     __slots__ = (
         "batched",
-        "characters", "complete", "decoded_size", "encode_ns", "error", "length", "notes",
-        "orders", "place", "start_ns", "tokenise_ns", "tokens", "views", "windows",
+        "characters", "clear_scores", "cleared", "complete", "counts", "decoded_size", "encode_ns",
+        "error", "length", "notes", "orders", "place", "rules", "screen_ns", "start_ns",
+        "tokenise_ns", "tokens", "views", "windows",
     )  # fmt: skip
 
     def __init__(self, start_ns: int, length: int) -> None:
         self.start_ns = start_ns
         self.length = length  # code points of the text
         self.tokenise_ns = 0
+        self.screen_ns = 0
         self.encode_ns = 0
         self.tokens = 0
         # What encoded parts of the text say; each is scored as a text of its own.
@@ -57,6 +61,14 @@ class Reading:
         self.windows: list[list[Window]] = [[]]
         # For each of these lists the places of its windows in reading order; None: the same.
         self.orders: Sequence[Sequence[int]] | None = None
+        # Screening, part by part: the windows it cleared, and where it cleared all of them the
+        # score that it gives the part. None: there was no screening.
+        self.cleared: Sequence[Sequence[Window]] | None = None
+        self.clear_scores: Sequence[float | None] = ()
+        # How many windows each part has in all; None: those that were encoded.
+        self.counts: Sequence[int] | None = None
+        # The triggers of each part, where they had to be known before the encoder ran.
+        self.rules: list[_core.TextScore] | None = None
         self.characters = 0  # code points that the encoder has seen
         self.complete = True
         self.batched = False  # waiting for others, too: its total is the sum of its stages
@@ -68,15 +80,27 @@ class Reading:
         self.error = error
         self.complete = False
         self.windows = [[] for _ in self.windows]
+        self.cleared, self.clear_scores, self.counts = None, (), None
         self.tokens = 0
         self.characters = 0
 
+    @property
+    def nothing_read(self) -> bool:
+        """Whether neither the encoder nor, in its place, screening says anything of the text."""
+        return not self.windows[self.place] and self.clear_score(self.place) is None
+
+    def clear_score(self, part: int) -> float | None:
+        """What screening says of a part that it has cleared as a whole; else None."""
+        return self.clear_scores[part] if self.clear_scores else None
+
     def stop(self, error: str, windows: int) -> None:
         """The encoder ended early, after those in ``windows`` of ``windows`` windows in all."""
-        own = self.windows[self.place]
-        if not own:
+        if self.nothing_read:
             self.fail(error)
             return
+        own = self.windows[self.place]
+        if self.cleared is not None:
+            own = sorted([*own, *self.cleared[self.place]], key=_begin)
         self.error = error
         self.complete = False
         self.tokens = sum(window.ids.shape[1] - 2 for window in own)
@@ -87,6 +111,10 @@ class Reading:
             f"The encoder read {sum(map(len, self.windows))} of {windows} windows ({error}); "
             "trigger phrases were searched in all of the text."
         )
+
+
+def _begin(window: Window) -> int:
+    return window.begin
 
 
 def _covered(spans: Sequence[tuple[int, int]]) -> int:
@@ -126,7 +154,7 @@ class VerdictMaker:
             score=0.0,
             characters=len(text),
             scanned_chars=len(text),
-            timings=_timings(0, 0, (0, 0, 0, 0), 0, perf_counter_ns() - start_ns),
+            timings=_timings(0, 0, 0, (0, 0, 0, 0), 0, perf_counter_ns() - start_ns),
             model_id=self._model_id,
         )
 
@@ -145,7 +173,7 @@ class VerdictMaker:
             ),
             status="error",
             characters=len(text),
-            timings=_timings(0, 0, (0, 0, 0, 0), 0, perf_counter_ns() - reading.start_ns),
+            timings=_timings(0, 0, 0, (0, 0, 0, 0), 0, perf_counter_ns() - reading.start_ns),
             model_id=self._model_id,
             error=what,
         )
@@ -161,14 +189,14 @@ class VerdictMaker:
         """The verdict, from the scores of the text and of each of its views; they must hold family
         scores if they reach ``plan``'s warning threshold, or ``explain`` is set."""
         scored_ns = perf_counter_ns()
-        policy, thresholds, _ = plan
+        policy, thresholds = plan.policy, plan.thresholds
         if not all([score.finite for score in scores]):
             reading.fail("the encoder gave NaN or infinity")
-        degraded = reading.error is not None and not reading.windows[reading.place]
+        degraded = reading.error is not None and reading.nothing_read
         # Which speaks for the text: it itself, or what an encoded part of it says.
         speaker = 0
+        values = _part_scores(scores, reading, degraded)
         if len(scores) > 1:
-            values = [s.rule_score if degraded else s.score for s in scores]
             # In whose place a view was read has the score of its trigger phrases alone.
             heard = range(1 if reading.place and not degraded else 0, len(values))
             speaker = max(heard, key=values.__getitem__)
@@ -180,9 +208,9 @@ class VerdictMaker:
         window_scores: tuple[float, ...] = ()
         novelty = 1.0
         if degraded:
-            score, block, warn = scored.rule_score, thresholds.rule_block, thresholds.rule_warn
+            score, block, warn = values[speaker], thresholds.rule_block, thresholds.rule_warn
         else:
-            score, block, warn = scored.score, thresholds.block, thresholds.warn
+            score, block, warn = values[speaker], thresholds.block, thresholds.warn
             window_scores = _in_order(scores, reading.orders)
             if windows:
                 worst = windows[scored.window]
@@ -190,9 +218,9 @@ class VerdictMaker:
                 if view is None and score >= warn and self._has_passages:
                     passage = worst.span(*scored.passage_tokens)
                 novelty = scored.novelty
-                values = scored.family
-                if values:
-                    family_scores = dict(zip(self._families, values, strict=True))
+                by_family = scored.family
+                if by_family:
+                    family_scores = dict(zip(self._families, by_family, strict=True))
 
         action = action_for(score, block, warn)
         complete = reading.complete
@@ -225,10 +253,11 @@ class VerdictMaker:
             "degraded" if degraded else "ok" if complete else "partial",
             reading.tokens,
             sum(map(len, reading.windows)),
+            sum(map(len, reading.cleared or ())),
             window,
             passage,
             window_scores,
-            _decoded(reading, scores, degraded) if reading.views else (),
+            _decoded(reading, values) if reading.views else (),
             len(text),
             reading.characters,
             _finish(reading, [score.times for score in scores], scored_ns),
@@ -305,6 +334,8 @@ class _Pending:
 
     def reasons(self, result: ScanResult) -> tuple[str, ...]:
         notes = self._reading.notes
+        if self._explain and result.cleared:
+            notes = [*notes, _said_of_clearing(result)]
         if self._degraded:
             notes = [f"Degraded: {result.error}; the verdict rests on the trigger phrases alone."]
         speaker = self._scores[self._speaker]
@@ -351,18 +382,36 @@ def _rule_score(scores: Sequence[_core.TextScore], speaker: int, reading: Readin
     return max(scores[speaker].rule_score, own)
 
 
-def _decoded(
-    reading: Reading, scores: Sequence[_core.TextScore], degraded: bool
-) -> tuple[Decoded, ...]:
+def _part_scores(
+    scores: Sequence[_core.TextScore], reading: Reading, degraded: bool
+) -> list[float]:
+    """The score of the text and of each view: of the encoder's windows, or of screening where it
+    has cleared all of them."""
+    if degraded:
+        return [item.rule_score for item in scores]
+    values = [item.score for item in scores]
+    for part, cleared in enumerate(reading.clear_scores):
+        if cleared is not None:
+            values[part] = cleared
+    return values
+
+
+def _decoded(reading: Reading, values: Sequence[float]) -> tuple[Decoded, ...]:
     return tuple(
-        Decoded(
-            view.kind,
-            view.begin,
-            view.end,
-            score.rule_score if degraded else score.score,
-            number == reading.place,
+        Decoded(view.kind, view.begin, view.end, value, number == reading.place)
+        for number, (view, value) in enumerate(zip(reading.views, values[1:], strict=True), 1)
+    )
+
+
+def _said_of_clearing(result: ScanResult) -> str:
+    if not result.encoder_ran:
+        return (
+            "Cleared by the screening network, which is certain that nothing here is an attack; "
+            "the encoder did not run."
         )
-        for number, (view, score) in enumerate(zip(reading.views, scores[1:], strict=True), 1)
+    return (
+        f"The screening network cleared {result.cleared} of {result.cleared + result.windows} "
+        "windows; the encoder read the others."
     )
 
 
@@ -377,16 +426,23 @@ def _finish(
     result = now - scored_ns
     total = now - reading.start_ns
     if reading.batched:
-        total = reading.tokenise_ns + reading.encode_ns + sum(times) + result
-    return _timings(reading.tokenise_ns, reading.encode_ns, times, result, total)
+        before = reading.tokenise_ns + reading.screen_ns + reading.encode_ns
+        total = before + sum(times) + result
+    return _timings(reading.tokenise_ns, reading.screen_ns, reading.encode_ns, times, result, total)
 
 
 def _timings(
-    tokenise: int, encode: int, core: tuple[int, int, int, int], result: int, total: int
+    tokenise: int,
+    screen: int,
+    encode: int,
+    core: tuple[int, int, int, int],
+    result: int,
+    total: int,
 ) -> dict[str, float]:
     pool, forests, clusters, triggers = core
     return {
         "tokenise": tokenise / 1000,
+        "screen": screen / 1000,
         "encode": encode / 1000,
         "pool": pool / 1000,
         "forests": forests / 1000,

@@ -51,6 +51,9 @@ class Features {
   [[nodiscard]] std::size_t full_size() const noexcept { return size_ + parts_.labels->outputs(); }
   [[nodiscard]] std::size_t triggers() const noexcept { return parts_.trigger_family.size(); }
   [[nodiscard]] const PassageFinder& passages() const noexcept { return *parts_.passages; }
+  [[nodiscard]] const std::shared_ptr<const LexicalModel>& lexical() const noexcept {
+    return parts_.lexical;
+  }
 
   // Where the blocks begin.
   [[nodiscard]] std::size_t linear_at() const noexcept { return hidden(); }

@@ -78,10 +78,17 @@ class Scorer {
   // rule_score, forest_probability NaN): the caller decides what that means.
   // spans: for each window what it covers of its text; nullptr: all of it.
   // out: one per text, overwritten. Thread-safe; scratch is per thread and does not grow with the
-  // batch. Throws std::invalid_argument if window_text holds an index >= n_texts.
+  // batch.
+  // window_counts: how many windows each text has in all, where not all of them are given (those
+  // left out are evidence, too: see calibration.hpp); nullptr: those given.
+  // known: for each text what an earlier call said of it; its triggers are taken from there instead
+  // of being matched again. nullptr: matched here.
+  // Throws std::invalid_argument if window_text holds an index >= n_texts, or a text has more
+  // windows than window_counts says.
   void score(const WindowBlock* blocks, std::size_t n_blocks, const std::uint32_t* window_text,
              const WindowSpan* spans, const TextView* texts, std::size_t n_texts, bool all_details,
-             std::vector<TextScore>& out) const;
+             std::vector<TextScore>& out, const std::uint32_t* window_counts = nullptr,
+             const TextScore* const* known = nullptr) const;
 
   [[nodiscard]] const Parts& parts() const noexcept { return parts_; }
 

@@ -62,7 +62,7 @@ def run(args: Namespace) -> int:
             outcomes = scan_records(
                 scanner,
                 sample_records(records, args.sample, 0),
-                Policy(warn_threshold=ALL_FAMILIES_WARN),
+                Policy(warn_threshold=ALL_FAMILIES_WARN, screening=False),
                 warn_threshold=1.0,
                 progress=sys.stderr.isatty(),
             )

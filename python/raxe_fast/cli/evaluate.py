@@ -77,6 +77,9 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
         default="auto",
         help="of the encoder",
     )
+    parser.add_argument(
+        "--no-screening", action="store_true", help="the encoder reads every window"
+    )
     parser.add_argument("--forest", choices=("auto", "compiled", "packed"), default="auto")
     parser.add_argument("--quiet", action="store_true", help="no tables, no progress bar")
     parser.set_defaults(run=run)
@@ -120,10 +123,12 @@ def run(args: Namespace) -> int:
             args.model, threads=args.threads, forest=args.forest, backend=args.backend
         ) as scanner:
             block, warn = scanner.model.manifest.thresholds[args.policy]
+            screening = not args.no_screening
+            policy = Policy(args.policy, warn_threshold=ALL_FAMILIES_WARN, screening=screening)
             outcomes = scan_records(
                 scanner,
                 sample_records(corpus.records, args.sample, args.seed),
-                Policy(args.policy, warn_threshold=ALL_FAMILIES_WARN),
+                policy,
                 warn_threshold=warn,
                 progress=progress,
             )
@@ -140,13 +145,14 @@ def run(args: Namespace) -> int:
                     "method": "scanner",
                     "forests": dict(scanner.model.forest_kinds),
                     "backend": args.backend,
+                    "screening": scanner.screens(Policy(args.policy, screening=screening)),
                 },
             )
             if args.robustness:
                 report["robustness"] = measure_robustness(
                     scanner,
                     corpus.records,
-                    Policy(args.policy),
+                    Policy(args.policy, screening=screening),
                     RobustnessOptions(
                         texts=args.robustness_texts,
                         documents=args.robustness_documents,

@@ -1,4 +1,4 @@
-"""``raxe-fast model info|verify|pack|unpack|list``."""
+"""``raxe-fast model info|verify|pack|unpack|list|add-screening``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from raxe_fast.model import Model
 
 __all__ = ["add_parser", "run"]
+
+_SCREENING_NEEDS = ("scipy", "onnx", "safetensors")
 
 
 def add_parser(subparsers: Any) -> None:
@@ -32,6 +34,25 @@ def add_parser(subparsers: Any) -> None:
     action = actions.add_parser("unpack", help="a .raxe archive into a directory")
     action.add_argument("archive")
     action.add_argument("directory")
+    action = actions.add_parser(
+        "add-screening",
+        help="add a screening network to a model, or replace it",
+        description="Fits the heads and thresholds of a tiny fine-tuned encoder (a directory that "
+        "`raxe-fast finetune` wrote) on train and dev, and adds it to a trained model, whose own "
+        "heads stay as they are. Needs the [train] extra.",
+    )
+    action.add_argument("model", help="model directory or .raxe archive, changed in place")
+    action.add_argument("student", help="directory of the tiny encoder")
+    action.add_argument("--corpus", required=True, help="directory with train and dev")
+    action.add_argument("--output", help="write the model here instead")
+    action.add_argument("--backend", choices=("onnxruntime", "native"), default="onnxruntime",
+                        help="what runs the encoder for the scores without screening")  # fmt: skip
+    action.add_argument("--max-loss", type=float, default=0.002,
+                        help="share of attacks that may fall below the block threshold on dev "
+                        "(default %(default)s)")  # fmt: skip
+    action.add_argument("--max-warn-loss", type=float, default=0.005,
+                        help="likewise, the warning threshold (default %(default)s)")  # fmt: skip
+    action.add_argument("--jobs", type=int, default=2, help="threads (default %(default)s)")
     for action in actions.choices.values():
         if action.prog.endswith(("pack", "unpack")):
             action.add_argument("--force", action="store_true", help="replace what is there")
@@ -44,6 +65,7 @@ def run(args: argparse.Namespace) -> int:
         "verify": _verify,
         "pack": _pack,
         "unpack": _unpack,
+        "add-screening": _add_screening,
     }[args.action]
     return action(args)
 
@@ -87,6 +109,12 @@ def _describe(model: Model) -> None:
     )
     for preset, (block, warn) in manifest.thresholds.items():
         print(f"  policy {preset}: block at {block:.4g}, warn at {warn:.4g}")
+    screening = manifest.screening
+    if screening is not None:
+        print(f"  screening: {screening.layers} layers of {screening.hidden_size}")
+        for preset, item in screening.presets.items():
+            what = "nothing" if item.clear_below is None else f"below {item.clear_below:.3g}"
+            print(f"    {preset}: clears {what}; recall loss on dev {item.recall_loss:.2%}")
     print("  files:")
     for name, spec in sorted(manifest.files.items()):
         print(f"    {name}  {spec.size:,} bytes  sha256 {spec.sha256}")
@@ -96,6 +124,7 @@ def _describe(model: Model) -> None:
 def _verify(args: argparse.Namespace) -> int:
     from raxe_fast import _core
     from raxe_fast.model import load_model
+    from raxe_fast.screening import open_screen
     from raxe_fast.selftest import check_encoder, open_encoder
 
     model = load_model(args.model)
@@ -117,6 +146,41 @@ def _verify(args: argparse.Namespace) -> int:
         f"  encoder reproduces the self-test ({len(model.selftest.token_ids)} texts, lowest "
         f"cosine {lowest:.6f})"
     )
+    if open_screen(model) is not None:
+        print("  screening reproduces the self-test")
+    return 0
+
+
+def _add_screening(args: argparse.Namespace) -> int:
+    from raxe_fast.cli.shared import extras_present
+
+    if not extras_present("model add-screening", "train", _SCREENING_NEEDS):
+        return 2
+    from rich.console import Console
+
+    from raxe_fast.errors import RaxeFastError
+    from raxe_fast.training.screening_add import add_screening, print_screening
+    from raxe_fast.training.screening_choice import ScreeningOptions
+
+    console = Console(stderr=True)
+    try:
+        report = add_screening(
+            args.model,
+            args.student,
+            args.corpus,
+            output=args.output,
+            options=ScreeningOptions(
+                max_recall_loss=args.max_loss,
+                max_warn_loss=args.max_warn_loss,
+                backend=args.backend,
+                jobs=args.jobs,
+            ),
+            console=console,
+        )
+    except (RaxeFastError, ValueError) as error:
+        console.print(f"[red]error:[/red] {error}", highlight=False)
+        return 2
+    print_screening(report, Console())
     return 0
 
 

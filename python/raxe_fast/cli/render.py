@@ -103,8 +103,7 @@ class Renderer:
         total = result.timings.get("total", 0.0) / 1000
         print_(
             Text(
-                f"  {result.tokens} tokens, {_count(result.windows, 'window')}, {total:.1f} ms, "
-                f"{result.model_id}",
+                f"  {result.tokens} tokens, {_read_by(result)}, {total:.1f} ms, {result.model_id}",
                 "dim",
             ),
             soft_wrap=True,
@@ -132,6 +131,12 @@ class Renderer:
 
 def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _read_by(result: ScanResult) -> str:
+    """Which windows were read by the encoder, and which were cleared before."""
+    windows = _count(result.windows, "window")
+    return f"{windows} (and {result.cleared:,} cleared)" if result.cleared else windows
 
 
 def _passage(text: str, result: ScanResult) -> tuple[int, int]:

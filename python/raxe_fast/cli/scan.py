@@ -73,6 +73,9 @@ def add_parser(subparsers: Any) -> None:
         default="auto",
         help="what runs the encoder (default: what the model was made for; native: one thread)",
     )
+    parser.add_argument(
+        "--no-screening", action="store_true", help="the encoder reads every window"
+    )
     parser.add_argument("--deadline-ms", type=float, help="time for one text")
 
 
@@ -116,6 +119,7 @@ def _policy(args: argparse.Namespace) -> Policy:
         args.policy,
         block_threshold=args.threshold,
         fail_mode="open" if args.fail_open else "closed",
+        screening=not args.no_screening,
     )
 
 

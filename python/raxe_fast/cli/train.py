@@ -53,6 +53,12 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
     parser.add_argument(
         "--search", action="store_true", help="try variations of the binary forest on dev first"
     )
+    parser.add_argument(
+        "--screening",
+        metavar="STUDENT",
+        help="directory of a tiny fine-tuned encoder that screens: it clears what is plainly "
+        "harmless before the encoder reads it",
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.set_defaults(run=run)
 
@@ -95,6 +101,7 @@ def run(args: Namespace) -> int:
             model_id=args.id,
             options=options,
             cache=args.cache,
+            screening=args.screening,
             console=console,
         )
     except (RaxeFastError, ValueError) as error:

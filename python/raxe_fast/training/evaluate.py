@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,9 +40,15 @@ def scan_records(
 ) -> Outcomes:
     """Scans every record under `policy`, which must have ALL_FAMILIES_WARN as its warn threshold.
 
-    `warn_threshold` is the one of the policy under test, for the report's warning rates.
+    `warn_threshold` is the one of the policy under test, for the report's warning rates. Where
+    screening clears under that policy, scores and verdicts are those with screening, as users get
+    them, and a text without a family is read by the encoder once more for it.
     """
     from rich.progress import track
+
+    tested = replace(policy, warn_threshold=warn_threshold)
+    screens = scanner.screens(tested)
+    unscreened = replace(policy, screening=False)
 
     scores = np.full(len(records), np.nan)
     flagged = np.zeros(len(records), dtype=np.bool_)
@@ -53,16 +60,18 @@ def scan_records(
         for record in records:
             yield record.text
 
-    results = scanner.scan_iter(texts(), policy=policy)
+    results = scanner.scan_iter(texts(), policy=tested if screens else policy)
     shown = track(enumerate(results), description="scan", total=len(records), disable=not progress)
     for i, result in shown:
         scores[i] = result.score
         flagged[i] = result.is_threat
         warned[i] = result.is_threat or result.score >= warn_threshold
         tokens[i] = result.tokens
+        status[i] = result.status
+        if screens and result.family is None:
+            result = scanner.scan(records[i].text, policy=unscreened)
         family[i] = result.family or ""
         subfamily[i] = f"{result.family}/{result.subfamily}" if result.subfamily else ""
-        status[i] = result.status
     return Outcomes(records, scores, flagged, warned, tokens, family, subfamily, status)
 
 

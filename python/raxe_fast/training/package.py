@@ -24,6 +24,7 @@ __all__ = ["MANIFEST", "SELF_TEST_TEXTS", "model_files", "pack", "save_selftest"
 MANIFEST = "manifest.json"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _CHUNK = 1 << 20
+_STORED = ("encoder.onnx", "screening/encoder.onnx")
 
 # Own sentences, none from the corpus, of several lengths, scripts and kinds.
 SELF_TEST_TEXTS = (
@@ -73,10 +74,10 @@ def write_manifest(folder: Path, base: Mapping[str, Any], members: list[str]) ->
     write_json(folder / MANIFEST, {**base, "files": files})
 
 
-def pack(folder: Path, archive: Path, *, stored: tuple[str, ...] = ("encoder.onnx",)) -> None:
+def pack(folder: Path, archive: Path, *, stored: tuple[str, ...] = _STORED) -> None:
     """Zips the members that the manifest lists; byte-identical for identical content.
 
-    INT8 weights hardly deflate, and a stored encoder can be read without unpacking.
+    INT8 weights hardly deflate, and stored encoders can be read without unpacking.
     """
     unfinished = archive.with_name(archive.name + ".part")
     with zipfile.ZipFile(unfinished, "w") as out:

@@ -39,6 +39,9 @@ from raxe_fast.training.members import (
 from raxe_fast.training.own_data import is_own, read_own_texts
 from raxe_fast.training.package import pack, write_json, write_manifest
 from raxe_fast.training.scan_report import scan_reports
+from raxe_fast.training.screening import ENCODER_MEMBER, HEADS_MEMBER, fit_screening
+from raxe_fast.training.screening_add import with_card_section
+from raxe_fast.training.screening_choice import ScreeningOptions
 from raxe_fast.training.search import candidates, search_binary
 from raxe_fast.training.thresholds import dev_curve, fit_thresholds
 from raxe_fast.training.train_data import Labels, embed_split, prepare_encoder
@@ -79,6 +82,7 @@ def train(
     model_id: str | None = None,
     options: TrainOptions | None = None,
     cache: Path | str | None = None,
+    screening: str | None = None,
     console: Console | None = None,
 ) -> dict[str, Any]:
     """Trains a model into the directory `output` and returns its report (also report.json).
@@ -86,7 +90,8 @@ def train(
     corpus_dir holds train, dev and test as .jsonl or .jsonl.gz; test is only reported on, and may
     be missing. encoder is an exported directory or anything export_encoder accepts. The directory
     gets the model's members, `<id>.raxe` with the same content, and report.json. It is written
-    beside its final place and moved there when complete.
+    beside its final place and moved there when complete. screening: the directory of a tiny
+    fine-tuned student that is to screen (screening.py).
 
     Raises CorpusError, ModelError, EncoderError; ValueError for a corpus without both classes.
     """
@@ -225,6 +230,16 @@ def train(
     load_model(folder, forest="packed")
     parity = parity_of(folder, heads, rows["dev"], calibration, thresholds["balanced"]["block"])
     parity_rows = len(rows["dev"].full)
+    screened = None
+    if screening is not None:
+        section, screened = fit_screening(
+            folder, screening, corpus.records, dev.records, work, main_holdout=holdout,
+            options=ScreeningOptions(jobs=options.jobs),
+        )  # fmt: skip
+        manifest["screening"] = section
+        members += [ENCODER_MEMBER, HEADS_MEMBER]
+        write_manifest(folder, manifest, members)
+        clock.done("screening")
     scanned = [("dev", dev.corpus)]
     try:
         scanned.append(("test", read("test")))
@@ -262,11 +277,15 @@ def train(
         training=training,
         licences=data_table(corpus.records),
     )
+    if screened is not None:
+        card = with_card_section(card, screened)
     (folder / "MODEL_CARD.md").write_text(card, encoding="utf-8")
     write_manifest(folder, manifest, [*members, "MODEL_CARD.md"])
     load_model(folder, forest="packed")
     pack(folder, folder / f"{model_id}.raxe")
     report = {"model_id": model_id, "training": training, **reports}
+    if screened is not None:
+        report["screening"] = screened
     write_json(folder / "report.json", report)
     _replace(folder, target)
     clock.done("package")
