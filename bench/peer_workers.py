@@ -5,8 +5,8 @@
 NAME is one of LOADERS, SETTINGS a JSON object: "threads" (nothing is limited without it), and what
 the loader asks for. First line out: {"ready": {...}} with the version and the settings in use. Then
 one answer for each line {"id": N, "text": "..."}: {"id": N, "flagged": bool, "score": float or
-null, "note": str or null}, or {"id": N, "error": kind}. A line with "timed": true adds "wall_ns" and
-"cpu_ns" (of all threads of the process) of that call. Each text is judged by a call of its own.
+null, "note": str or null}, or {"id": N, "error": kind}. A line with "timed": true adds "wall_ns"
+and "cpu_ns" (of all threads of the process) of that call. Each text is judged by a call of its own.
 Whatever a rival raises becomes an error line, and so does a failure that the rival itself reports
 as a harmless text; messages are left out because they may quote the text. Standard library only,
 but for what the detectors bring.
