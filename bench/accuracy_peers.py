@@ -24,7 +24,7 @@ from rich.progress import track
 from rich.table import Table
 
 from hardware import hardware, load_average
-from peer_client import PeerWorker, WorkerDiedError
+from peer_client import PeerWorker, WorkerDiedError, check_probe
 from peer_figures import INJECTION_FAMILIES, Verdicts, behind, figures, slices
 from peer_install import PEERS, Peer, install, private_environment
 from raxe_fast import Scanner
@@ -44,9 +44,7 @@ def run_peer(peer: Peer, root: Path, texts: Sequence[str]) -> tuple[Verdicts, di
     command = [str(python.absolute()), "-I", str(WORKER), peer.name]
     with PeerWorker(command, private_environment(folder), folder / "worker.log") as worker:
         ready = dict(worker.ready)
-        probe = ready["probe"]
-        if not probe[1]["flagged"] or not probe[0]["score"] < probe[1]["score"]:
-            raise WorkerDiedError(f"{peer.title} does not tell an attack from a question: {probe}")
+        check_probe(peer.title, ready["probe"])
         shown = track(enumerate(texts), description=peer.title, total=len(texts))
         answers = [worker.ask(i, text) for i, text in shown]
     return Verdicts.of(answers), {**ready, "packages": packages}

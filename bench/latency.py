@@ -1,9 +1,10 @@
 """End-to-end latency of raxe-fast and of the reference pipeline, in one interleaved run.
 
-    python bench/latency.py --output bench.json
+    python bench/latency.py --mix ../shared/data/test.jsonl.gz --output bench.json
 
-Buckets of exactly 16 .. 512 tokens (composed texts), and the natural mix of the test corpus where
-it is present. See bench/README.md.
+Buckets of exactly 16 .. 512 tokens and a long document (composed texts), the natural mix of the
+test corpus where it is present, stages, a noisy neighbour, cold start and memory; of both backends
+and of as many models as are given. See bench/README.md.
 """
 
 from __future__ import annotations
@@ -12,39 +13,67 @@ import argparse
 import datetime
 import json
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tokenizers import Tokenizer
 
 from accuracy import accuracy_block
-from decoding import DECODE, decode_times, views_of
+from decoding import decode_times
 from equal_work import check_equal_work
 from hardware import hardware, load_average
 from model_files import ModelLocation, features_of, locate_model
+from neighbour import noisy_neighbour
 from reference import ReferencePipeline, ReferenceScorer
 from resources import cold_start, sizes, steady
-from stats import Samples, Summary, ratio, turns
+from sections import SUBJECT, measure, mix_section, section
+from stats import Samples
 from table import print_report
 from targets import meets_targets
-from texts import bucket_texts, count, default_mix, sample_corpus
+from texts import bucket_texts, count, default_mix, document, sample_corpus
+
+if TYPE_CHECKING:
+    from raxe_fast.encoder import Backend
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 BUCKETS = (16, 32, 64, 128, 256, 512)
 VARIANTS = 20  # different texts per bucket
-ENCODER_STAGES = ("tokenise", "screen", "encode")
-SUBJECT = "raxe-fast"
+BACKENDS: tuple[Backend, ...] = ("onnxruntime", "native")
+DOCUMENT = 8000  # characters; the limit is on documents of this length
 
-Pipelines = Mapping[str, Callable[[str], Any]]
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A scanner under test: `name` is its row, the subject's is SUBJECT."""
+
+    name: str
+    model: ModelLocation
+    backend: Backend
+    threads: int
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, required=True, help="where to write the JSON report")
-    parser.add_argument("--model", type=Path, help="model directory or .raxe (default: shipped)")
+    parser.add_argument(
+        "--model",
+        type=Path,
+        action="append",
+        help="model directory or .raxe (default: shipped); may be given several times, the first "
+        "is the subject",
+    )
+    parser.add_argument(
+        "--backends",
+        nargs="+",
+        choices=BACKENDS,
+        default=list(BACKENDS),
+        help="what runs the encoder; the first is the subject",
+    )
+    parser.add_argument("--deadline-ms", type=float, help="of every scan of raxe-fast")
     parser.add_argument(
         "--mix",
         type=Path,
@@ -59,7 +88,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         type=int,
         nargs="+",
         default=[1],
-        help="encoder threads of raxe-fast; the first is the subject, others are rows of their own",
+        help="encoder threads of raxe-fast; the first is the subject, others are rows of their own "
+        "(native has one thread)",
     )
     parser.add_argument(
         "--block",
@@ -72,26 +102,76 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--wheel", type=Path, help="wheel whose size counts")
     parser.add_argument("--process-runs", type=int, default=7, help="processes per cold start")
     parser.add_argument("--scans", type=int, default=1000, help="scans of the memory measurement")
+    parser.add_argument(
+        "--document", type=int, default=DOCUMENT, help="characters of a long document; 0: none"
+    )
+    parser.add_argument(
+        "--neighbour-texts",
+        type=int,
+        default=300,
+        help="texts of the mix scanned beside a busy process; 0: leave it out",
+    )
     parser.add_argument("--raw", action="store_true", help="also write all samples, as .npz")
     options = parser.parse_args(arguments)
     if min(options.iterations, options.block, options.mix_texts, options.process_runs) < 1:
         parser.error("--iterations, --block, --mix-texts and --process-runs must be at least 1")
     if min(options.buckets, default=8) < 8:
         parser.error("--buckets must be at least 8")
+    if min(options.document, options.neighbour_texts) < 0:
+        parser.error("--document and --neighbour-texts must be at least 0")
     return options
 
 
-def build_pipelines(options: argparse.Namespace, model: ModelLocation) -> dict[str, Any]:
-    """Objects with a `scan` method, the subject first.
+def list_variants(
+    models: Sequence[ModelLocation], backends: Sequence[Backend], threads: Sequence[int]
+) -> list[Variant]:
+    """Every model x backend x number of threads, the subject first; native with one thread alone.
 
-    `reference` has ONNX Runtime's default threads (all cores), `reference-1-thread` one.
+    The first model's rows are called raxe-fast, those of others by their id (with a number where
+    two share one); backend and threads follow where they are not the subject's.
+    """
+    out: list[Variant] = []
+    for number, model in enumerate(models):
+        taken = [earlier.model_id for earlier in models[:number]]
+        prefix = SUBJECT if number == 0 else model.model_id
+        if model.model_id in taken:
+            prefix += f"-{taken.count(model.model_id) + 1}"
+        for backend in dict.fromkeys(backends):
+            for n in dict.fromkeys((1,) if backend == "native" else threads):
+                name = prefix
+                if backend != backends[0]:
+                    name += f"-{backend}"
+                if n != threads[0]:
+                    name += f"-{n}-thread{'s' if n > 1 else ''}"
+                out.append(Variant(name, model, backend, n))
+    return out
+
+
+def build_pipelines(
+    options: argparse.Namespace, variants: Sequence[Variant]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Objects with a `scan` method, the subject first, and why any other scanner is left out.
+
+    `reference` has ONNX Runtime's default threads (all cores), `reference-1-thread` one. Both run
+    the first model. Raises what Scanner raises for the subject.
     """
     import raxe_fast
 
     pipelines: dict[str, Any] = {}
-    for threads in dict.fromkeys(options.threads):
-        name = SUBJECT if not pipelines else f"{SUBJECT}-{threads}-threads"
-        pipelines[name] = raxe_fast.Scanner(model.given, threads=threads)
+    left_out: dict[str, str] = {}
+    for variant in variants:
+        try:
+            pipelines[variant.name] = raxe_fast.Scanner(
+                variant.model.given,
+                threads=variant.threads,
+                backend=variant.backend,
+                deadline_ms=options.deadline_ms,
+            )
+        except raxe_fast.ModelError as error:  # an encoder that this backend does not run
+            if variant.name == SUBJECT:
+                raise
+            left_out[variant.name] = str(error)
+    model = variants[0].model
     scorer = ReferenceScorer(model.directory)
     pipelines["reference"] = ReferencePipeline(model.directory, scorer=scorer)
     pipelines["reference-1-thread"] = ReferencePipeline(model.directory, scorer=scorer, threads=1)
@@ -99,7 +179,7 @@ def build_pipelines(options: argparse.Namespace, model: ModelLocation) -> dict[s
         pipelines["reference-fp32"] = ReferencePipeline(
             model.directory, scorer=scorer, encoder=options.fp32_encoder
         )
-    return pipelines
+    return pipelines, left_out
 
 
 def equal_work(
@@ -116,140 +196,6 @@ def equal_work(
     return check_equal_work(model, pipelines[SUBJECT].model.scorer, reference.scorer, inputs)
 
 
-def measure(
-    pipelines: Pipelines, texts: Sequence[str], iterations: int, block: int, title: str
-) -> tuple[dict[str, Samples], list[Any]]:
-    """Samples (iterations,) in ms by pipeline, by input index; and the subject's results."""
-    samples = {name: np.zeros(iterations) for name in pipelines}
-    results: list[Any] = [None] * iterations
-    for scan in pipelines.values():
-        for text in texts[: min(5, len(texts))]:
-            scan(text)
-    begun = told = time.monotonic()
-    print(f"{title}: {iterations} iterations x {len(pipelines)} pipelines", file=sys.stderr)
-    for turn in turns(list(pipelines), iterations, block):
-        scan, text = pipelines[turn.pipeline], texts[turn.index % len(texts)]
-        begin = time.perf_counter_ns()
-        result = scan(text)
-        elapsed = time.perf_counter_ns() - begin
-        if not turn.measured:
-            continue
-        samples[turn.pipeline][turn.index] = elapsed / 1e6
-        if turn.pipeline == SUBJECT:
-            results[turn.index] = result
-        if time.monotonic() - told > 15:
-            told = time.monotonic()
-            done = (turn.index + 1) / iterations
-            print(f"  {done:4.0%}  {told - begun:.0f} s", file=sys.stderr)
-    print(f"  done in {time.monotonic() - begun:.1f} s", file=sys.stderr)
-    return samples, results
-
-
-def stage_split(
-    results: Sequence[Any], wall: Samples, decoding: Samples | None = None
-) -> dict[str, Any]:
-    """Microseconds by stage (from ScanResult.timings), and the share outside encoder + tokeniser.
-
-    decoding: microseconds by result that looking for encoded parts takes, measured apart: the
-    scanner's own timings have it within `tokenise`, but it is no tokeniser's work and counts as
-    outside. None: it is left there. `other` is the part of the wall time around `scan` that no
-    stage covers.
-    The share is computed against the wall time around `scan`, so that whatever the stages do not
-    cover counts as outside. `share_of_time` is over all calls together (long texts weigh more),
-    `share_p50` and `share_p95` are quantiles of the share of one call.
-    """
-    names = list(results[0].timings)
-    stages = {
-        name: np.array([result.timings.get(name, 0.0) for result in results]) for name in names
-    }
-    if decoding is not None:
-        stages["tokenise"] = stages["tokenise"] - decoding
-        stages = {DECODE: decoding, **stages}
-    wall_us = wall * 1e3
-    stages["other"] = wall_us - sum(
-        (values for name, values in stages.items() if name != "total"), np.zeros(len(results))
-    )
-    inside = sum((stages[name] for name in ENCODER_STAGES), np.zeros(len(results)))
-    share = (wall_us - inside) / wall_us
-    return {
-        "unit": "us",
-        "stages": {
-            name: {
-                "mean": round(float(values.mean()), 2),
-                "p50": round(float(np.percentile(values, 50)), 2),
-                "p95": round(float(np.percentile(values, 95)), 2),
-            }
-            for name, values in stages.items()
-        },
-        "outside_encoder_and_tokeniser": {
-            "p50_us": round(float(np.percentile(wall_us - inside, 50)), 2),
-            "p95_us": round(float(np.percentile(wall_us - inside, 95)), 2),
-            "share_of_time": round(float((wall_us - inside).sum() / wall_us.sum()), 5),
-            "share_p50": round(float(np.percentile(share, 50)), 5),
-            "share_p95": round(float(np.percentile(share, 95)), 5),
-        },
-        "statuses": _counts([result.status for result in results]),
-    }
-
-
-def _counts(values: Sequence[str]) -> dict[str, int]:
-    return {value: values.count(value) for value in sorted(set(values))}
-
-
-def section(
-    samples: Mapping[str, Samples], results: Sequence[Any], texts: Sequence[str], decoding: Samples
-) -> dict[str, Any]:
-    """The report of one bucket or of the mix: summaries, ratios to the subject, stage split.
-
-    decoding: microseconds, one for each of the texts."""
-    by_result = np.resize(decoding, len(results))  # the texts in turn, as they were measured
-    return {
-        "unit": "ms",
-        "pipelines": {name: Summary.of(values).to_dict() for name, values in samples.items()},
-        "times_slower_than_subject": {
-            name: ratio(values, samples[SUBJECT]).to_dict()
-            for name, values in samples.items()
-            if name != SUBJECT
-        },
-        "split": stage_split(results, samples[SUBJECT], by_result),
-        "texts_with_encoded_parts": {"texts": views_of(texts), "of": len(texts)},
-    }
-
-
-def mix_section(
-    samples: Mapping[str, Samples],
-    results: Sequence[Any],
-    texts: Sequence[str],
-    decoding: Samples,
-    tokens: Sequence[int],
-    reference_limit: int,
-) -> dict[str, Any]:
-    """The natural mix; also restricted to texts that the reference reads whole."""
-    out = section(samples, results, texts, decoding)
-    lengths = np.array(tokens)
-    out["tokens"] = {
-        f"p{q}": float(np.percentile(lengths, q)) for q in (10, 25, 50, 75, 90, 95, 99)
-    } | {"mean": round(float(lengths.mean()), 1)}
-    whole = lengths <= reference_limit
-    out["reference_cuts_off"] = {
-        "past_tokens": reference_limit,
-        "texts": int((~whole).sum()),
-        "of": len(lengths),
-    }
-    if whole.any():
-        out["texts_the_reference_reads_whole"] = {
-            "pipelines": {
-                name: Summary.of(values[whole]).to_dict() for name, values in samples.items()
-            },
-            "times_slower_than_subject": {
-                name: ratio(values[whole], samples[SUBJECT][whole]).to_dict()
-                for name, values in samples.items()
-                if name != SUBJECT
-            },
-        }
-    return out
-
-
 def mix_texts(options: argparse.Namespace) -> tuple[list[str], str | None]:
     """The sampled texts, or none and the reason."""
     if not options.mix.is_file():
@@ -257,8 +203,59 @@ def mix_texts(options: argparse.Namespace) -> tuple[list[str], str | None]:
     return sample_corpus(options.mix, options.mix_texts), None
 
 
-def run(options: argparse.Namespace, model: ModelLocation) -> dict[str, Any]:
-    """The whole report."""
+def measure_latency(
+    options: argparse.Namespace,
+    pipelines: Mapping[str, Any],
+    ours: Sequence[str],
+    tokenizer: Tokenizer,
+    texts: Sequence[str],
+    no_mix: str | None,
+) -> tuple[dict[str, Any], dict[str, Samples]]:
+    """The buckets, the document and the mix (`texts`, or the reason why there is none), and all
+    samples. `ours`: the pipelines that are scanners."""
+    scans = {name: pipeline.scan for name, pipeline in pipelines.items()}
+    raw: dict[str, Samples] = {}
+
+    def composed(texts: Sequence[str], iterations: int, key: str, title: str) -> dict[str, Any]:
+        samples, results = measure(scans, ours, texts, iterations, options.block, title)
+        raw.update({f"{key}/{name}": values for name, values in samples.items()})
+        return section(samples, results, texts, decode_times(scans[SUBJECT], texts))
+
+    buckets = {
+        str(tokens): composed(
+            bucket_texts(tokenizer, tokens, VARIANTS),
+            options.iterations,
+            str(tokens),
+            f"{tokens} tokens",
+        )
+        for tokens in options.buckets
+    }
+    long: dict[str, Any] = {"skipped": "not asked for (--document)"}
+    if size := options.document:
+        documents = [document(size, attack=bool(i % 2), seed=i) for i in range(VARIANTS)]
+        # A tenth of the iterations: each takes tens of times as long as one of a short text.
+        iterations = min(options.iterations, max(VARIANTS, options.iterations // 10))
+        long = {
+            "characters": size,
+            "tokens": round(float(np.mean([count(tokenizer, text) for text in documents])), 1),
+            **composed(documents, iterations, "document", f"{size} characters"),
+        }
+    mix: dict[str, Any] = {"skipped": no_mix}
+    if no_mix is None:
+        samples, results = measure(scans, ours, texts, len(texts), options.block, "natural mix")
+        lengths = [count(tokenizer, text) for text in texts]
+        decoding = decode_times(scans[SUBJECT], texts, rounds=1)
+        limit = pipelines["reference"].max_tokens
+        mix = mix_section(samples, results, texts, decoding, lengths, limit)
+        raw |= {f"mix/{name}": values for name, values in samples.items()}
+        raw["mix/tokens"] = np.array(lengths, dtype=np.float64)
+    return {"buckets": buckets, "document": long, "mix": mix}, raw
+
+
+def run(options: argparse.Namespace, models: Sequence[ModelLocation]) -> dict[str, Any]:
+    """The whole report; the subject is of the first model."""
+    model = models[0]
+    variants = list_variants(models, options.backends, options.threads)
     report: dict[str, Any] = {
         "schema": 1,
         "model_id": model.model_id,
@@ -266,48 +263,52 @@ def run(options: argparse.Namespace, model: ModelLocation) -> dict[str, Any]:
         "hardware": {**hardware(), "load_average": {"start": load_average()}},
         "settings": {
             "subject": SUBJECT,
-            "threads": options.threads[0],
+            "backend": options.backends[0],
+            "threads": options.threads[0] if options.backends[0] == "onnxruntime" else 1,
+            "deadline_ms": options.deadline_ms,
             "iterations": options.iterations,
             "mix_texts": options.mix_texts,
             "block": options.block,
             "variants_per_bucket": VARIANTS,
         },
+        "scanners": {
+            variant.name: {
+                "model_id": variant.model.model_id,
+                "backend": variant.backend,
+                "threads": variant.threads,
+            }
+            for variant in variants
+        },
     }
     tokenizer = Tokenizer.from_file(str(model.directory / "tokenizer.json"))
-    pipelines = build_pipelines(options, model)
-    scans = {name: pipeline.scan for name, pipeline in pipelines.items()}
+    pipelines, left_out = build_pipelines(options, variants)
+    for name, reason in left_out.items():
+        print(f"{name} left out: {reason}", file=sys.stderr)
+        report["scanners"][name]["skipped"] = reason
+    variants = [variant for variant in variants if variant.name in pipelines]
+    ours = [variant.name for variant in variants]
     reference = pipelines["reference"]
     report["settings"]["features"] = features_of(reference.scorer.manifest)
     report["settings"]["reference_substrings"] = reference.scorer.triggers.substrings
     report["reference"] = reference.scorer.about()
     report["reference"]["largest_difference"] = equal_work(model, pipelines, tokenizer)
 
-    raw: dict[str, Samples] = {}
-    buckets: dict[str, Any] = {}
-    for tokens in options.buckets:
-        texts = bucket_texts(tokenizer, tokens, VARIANTS)
-        samples, results = measure(
-            scans, texts, options.iterations, options.block, f"{tokens} tokens"
-        )
-        decoding = decode_times(pipelines[SUBJECT].scan, texts)
-        buckets[str(tokens)] = section(samples, results, texts, decoding)
-        raw |= {f"{tokens}/{name}": values for name, values in samples.items()}
     texts, reason = mix_texts(options)
-    if reason is None:
-        samples, results = measure(scans, texts, len(texts), options.block, "natural mix")
-        lengths = [count(tokenizer, text) for text in texts]
-        decoding = decode_times(pipelines[SUBJECT].scan, texts, rounds=1)
-        mix = mix_section(samples, results, texts, decoding, lengths, reference.max_tokens)
-        raw |= {f"mix/{name}": values for name, values in samples.items()}
-        raw["mix/tokens"] = np.array(lengths, dtype=np.float64)
-    else:
+    if reason is not None:
         print(f"natural mix left out: {reason}", file=sys.stderr)
-        mix = {"skipped": reason}
-    report["latency"] = {"buckets": buckets, "mix": mix}
-    del pipelines, scans, reference
+    report["latency"], raw = measure_latency(options, pipelines, ours, tokenizer, texts, reason)
+    texts = texts or bucket_texts(tokenizer, 64, VARIANTS)
+    report["noisy_neighbour"] = {"skipped": "not asked for (--neighbour-texts)"}
+    if options.neighbour_texts:
+        print("noisy neighbour", file=sys.stderr)
+        scans = {name: pipelines[name].scan for name in ours}
+        report["noisy_neighbour"] = noisy_neighbour(
+            scans, texts[: options.neighbour_texts], options.block
+        )
+        del scans
+    del pipelines, reference  # their memory, before that of other processes is measured
 
-    steady_texts = texts or bucket_texts(tokenizer, 64, VARIANTS)
-    report["resources"] = measure_resources(options, model, steady_texts)
+    report["resources"] = measure_resources(options, variants, texts)
     report["accuracy"] = accuracy_block(options.report or model.report, model.model_id)
     report["meets_targets"] = meets_targets(target_values(report))
     report["hardware"]["load_average"]["end"] = load_average()
@@ -317,19 +318,37 @@ def run(options: argparse.Namespace, model: ModelLocation) -> dict[str, Any]:
 
 
 def measure_resources(
-    options: argparse.Namespace, model: ModelLocation, texts: list[str]
+    options: argparse.Namespace, variants: Sequence[Variant], texts: list[str]
 ) -> dict[str, Any]:
-    """Cold start, memory and CPU of both pipelines, and sizes."""
-    given = str(model.given) if model.given else ""
+    """Cold start, memory and CPU of the scanners (one thread each) and of the reference; sizes of
+    the first model, and of all by id."""
     print("cold start, memory, CPU time", file=sys.stderr)
+    starts: dict[str, Any] = {}
+    runs: dict[str, Any] = {}
+    measured: set[tuple[Path, str]] = set()
+    for variant in variants:
+        key = (variant.model.directory, variant.backend)
+        if key in measured:  # it differs in threads alone
+            continue
+        measured.add(key)
+        given = str(variant.model.given) if variant.model.given else ""
+        starts[variant.name] = cold_start(
+            given, variant.backend, texts[0][:200], options.process_runs
+        )
+        runs[variant.name] = steady(variant.backend, given, texts, options.scans)
+    model = variants[0].model
+    runs["reference"] = steady("reference", str(model.directory), texts, min(options.scans, 300))
+    by_id = {
+        variant.model.model_id: sizes(variant.model.directory, variant.model.archive, options.wheel)
+        for variant in reversed(variants)  # of two with one id, the first stays
+    }
     return {
-        "cold_start": cold_start(given, texts[0][:200], options.process_runs),
-        "steady": {
-            SUBJECT: steady(SUBJECT, given, texts, options.scans),
-            "reference": steady("reference", str(model.directory), texts, min(options.scans, 300)),
-        },
+        "cold_start": starts[SUBJECT],
+        "cold_starts": starts,
+        "steady": runs,
         "memory_unit": "MB = 10^6 bytes",
-        "size_mb": sizes(model.directory, model.archive, options.wheel),
+        "size_mb": by_id[model.model_id],
+        "sizes_mb": by_id,
     }
 
 
@@ -343,6 +362,9 @@ def target_values(report: Mapping[str, Any]) -> dict[str, float | None]:
     values: dict[str, float | None] = {
         f"latency_{q}": mix["pipelines"][SUBJECT][q] if mix else None for q in ("p50", "p95", "p99")
     }
+    long = latency["document"]
+    if long.get("characters") == DOCUMENT:
+        values["document_of_8000_characters_p95"] = long["pipelines"][SUBJECT]["p95"]
     # The larger of the two forms of the model: neither may hide the other.
     values["size_on_disk"] = max(size["model_directory"], size["model_archive"] or 0.0)
     values["rss"] = steady_run["memory"]["after_scans"]["VmRSS"]
@@ -367,8 +389,9 @@ def target_values(report: Mapping[str, Any]) -> dict[str, float | None]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parse_arguments(arguments)
-    with locate_model(options.model) as model:
-        report = run(options, model)
+    with ExitStack() as stack:
+        models = [stack.enter_context(locate_model(path)) for path in options.model or [None]]
+        report = run(options, models)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     print_report(report)

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-__all__ = ["PeerWorker", "WorkerDiedError"]
+__all__ = ["PeerWorker", "WorkerDiedError", "check_probe"]
 
 
 class WorkerDiedError(RuntimeError):
@@ -61,9 +61,10 @@ class PeerWorker:
     ) -> None:
         self._stop()
 
-    def ask(self, number: int, text: str) -> dict[str, Any]:
+    def ask(self, number: int, text: str, *, timed: bool = False) -> dict[str, Any]:
         """The answer to one text, {"id": number, "error": kind} where there is none.
 
+        timed: the answer also has "wall_ns" and "cpu_ns", measured in the worker.
         A worker that dies, hangs or answers nonsense makes the error "worker died" and is replaced
         for the next text. Raises WorkerDiedError once `restarts` are used up, if a new worker does
         not get ready, or for an answer to another question.
@@ -74,7 +75,7 @@ class PeerWorker:
             self.restarts_left -= 1
             self._start()
         try:
-            self._send({"id": number, "text": text})
+            self._send({"id": number, "text": text, **({"timed": True} if timed else {})})
             answer = self._receive(self.text_seconds)
         except WorkerDiedError:
             self._stop(kill=True)
@@ -144,3 +145,13 @@ class PeerWorker:
         if not isinstance(answer, dict):
             raise WorkerDiedError("no JSON object")
         return answer
+
+
+def check_probe(title: str, probe: Sequence[Mapping[str, Any]]) -> None:
+    """A detector's verdicts on a question and on an attack must differ, or it does not work.
+
+    Raises WorkerDiedError where the attack is not flagged, or has not the higher score.
+    """
+    question, attack = probe
+    if not attack["flagged"] or not question["score"] < attack["score"]:
+        raise WorkerDiedError(f"{title} does not tell an attack from a question: {list(probe)}")

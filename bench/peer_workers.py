@@ -1,12 +1,15 @@
-"""Runs one rival detector over stdin/stdout, inside the rival's own virtual environment.
+"""Runs one detector over stdin/stdout, inside that detector's own virtual environment.
 
-    python -I peer_workers.py stackone|jailguard < texts.jsonl > answers.jsonl
+    python -I peer_workers.py NAME [SETTINGS] < texts.jsonl > answers.jsonl
 
-First line out: {"ready": {...}} with the version and the settings in use. Then one answer for each
-line {"id": N, "text": "..."}: {"id": N, "flagged": bool, "score": float or null, "note": str or
-null}, or {"id": N, "error": kind}. Each text is judged by a call of its own. Whatever a rival
-raises becomes an error line, and so does a failure that the rival itself reports as a harmless
-text; messages are left out because they may quote the text. Standard library only.
+NAME is one of LOADERS, SETTINGS a JSON object: "threads" (nothing is limited without it), and what
+the loader asks for. First line out: {"ready": {...}} with the version and the settings in use. Then
+one answer for each line {"id": N, "text": "..."}: {"id": N, "flagged": bool, "score": float or
+null, "note": str or null}, or {"id": N, "error": kind}. A line with "timed": true adds "wall_ns"
+and "cpu_ns" (of all threads of the process) of that call. Each text is judged by a call of its own.
+Whatever a rival raises becomes an error line, and so does a failure that the rival itself reports
+as a harmless text; messages are left out because they may quote the text. Standard library only,
+but for what the detectors bring.
 """
 
 from __future__ import annotations
@@ -16,11 +19,22 @@ import math
 import os
 import socket
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-__all__ = ["PROBE", "Answer", "RivalError", "answer_line", "check_defender", "check_jailguard"]
+__all__ = [
+    "PROBE",
+    "Answer",
+    "RivalError",
+    "answer_line",
+    "check_defender",
+    "check_jailguard",
+    "check_ours",
+]
 
 PROBE = (
     "What is the capital of France?",
@@ -75,7 +89,46 @@ def check_jailguard(result: Any) -> Answer:
     return Answer(bool(result.is_injection), float(result.score), None)
 
 
-def load_stackone() -> tuple[Callable[[str], Answer], dict[str, Any]]:
+def check_ours(result: Any) -> Answer:
+    """The answer in a raxe_fast.ScanResult. Raises RivalError where the scan failed."""
+    if result.status == "error":
+        raise RivalError("status error")
+    # A degraded scan scores on another scale, which has no place beside the others.
+    score = None if result.status == "degraded" else float(result.score)
+    return Answer(result.is_threat, score, None if result.status == "ok" else result.status)
+
+
+Loaded = tuple[Callable[[str], Answer], dict[str, Any]]
+Settings = dict[str, Any]
+
+
+def load_ours(settings: Settings) -> Loaded:
+    """Settings: model (null: the shipped one), threads, backend."""
+    import raxe_fast
+
+    threads, backend = settings["threads"], settings["backend"]
+    scanner = raxe_fast.Scanner(settings["model"], threads=threads, backend=backend)
+    about = {
+        "version": raxe_fast.__version__,
+        "call": f"Scanner(threads={threads}, backend={backend!r}).scan(text)",
+        "flagged": "result.is_threat",
+        "score": "result.score",
+        "model_id": scanner.model.id,
+    }
+    return lambda text: check_ours(scanner.scan(text)), about
+
+
+def load_engine(settings: Settings) -> Loaded:
+    """Settings: see engine_worker.load."""
+    # At the end, so that files here hide no module that the packages import.
+    sys.path.append(str(Path(__file__).resolve().parent))
+    from engine_worker import load
+
+    judge, about = load(settings)
+    return lambda text: Answer(*judge(text), None), about
+
+
+def load_stackone(_: Settings) -> Loaded:
     from stackone_defender import create_prompt_defense  # type: ignore[import-not-found]
 
     defense = create_prompt_defense(block_high_risk=True, require_tier2=True)
@@ -91,7 +144,7 @@ def load_stackone() -> tuple[Callable[[str], Answer], dict[str, Any]]:
     return lambda text: check_defender(defense.defend_tool_result(text, "tool")), settings
 
 
-def load_jailguard() -> tuple[Callable[[str], Answer], dict[str, Any]]:
+def load_jailguard(_: Settings) -> Loaded:
     import jailguard  # type: ignore[import-not-found]
 
     settings = {
@@ -103,7 +156,12 @@ def load_jailguard() -> tuple[Callable[[str], Answer], dict[str, Any]]:
     return lambda text: check_jailguard(jailguard.detect(text)), settings
 
 
-LOADERS = {"stackone": load_stackone, "jailguard": load_jailguard}
+LOADERS: dict[str, Callable[[Settings], Loaded]] = {
+    "raxe-fast": load_ours,
+    "engine": load_engine,
+    "stackone": load_stackone,
+    "jailguard": load_jailguard,
+}
 
 
 def answer_line(judge: Callable[[str], Answer], request: dict[str, Any]) -> dict[str, Any]:
@@ -122,6 +180,29 @@ def answer_line(judge: Callable[[str], Answer], request: dict[str, Any]) -> dict
     return {"id": number, "flagged": flagged, "score": score, "note": note}
 
 
+def timed_line(judge: Callable[[str], Answer], request: dict[str, Any]) -> dict[str, Any]:
+    """`answer_line` with the time that it took: reading the request and answering are outside."""
+    cpu, wall = time.process_time_ns(), time.perf_counter_ns()
+    answer = answer_line(judge, request)
+    wall, cpu = time.perf_counter_ns() - wall, time.process_time_ns() - cpu
+    return {**answer, "wall_ns": wall, "cpu_ns": cpu}
+
+
+@contextmanager
+def few_cpus(threads: int | None) -> Iterator[None]:
+    """Shows the process no more than `threads` CPUs while it loads, for packages that take a thread
+    for each CPU and cannot be told otherwise. Nothing is pinned afterwards but those threads."""
+    if threads is None or not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, set(sorted(before)[:threads]))
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
 def refuse(*_: object, **__: object) -> NoReturn:
     raise OSError("the network is off in this benchmark")
 
@@ -136,11 +217,14 @@ def main() -> int:
         out.write(json.dumps(value) + "\n")
         out.flush()
 
-    judge, settings = LOADERS[sys.argv[1]]()
-    settings["probe"] = [judge(text)._asdict() for text in PROBE]
-    send({"ready": settings})
+    settings = json.loads(sys.argv[2]) if len(sys.argv) > 2 else {}
+    with few_cpus(settings.get("threads")):
+        judge, about = LOADERS[sys.argv[1]](settings)
+        about["probe"] = [judge(text)._asdict() for text in PROBE]
+    send({"ready": about})
     for line in sys.stdin.buffer:
-        send(answer_line(judge, json.loads(line)))
+        request = json.loads(line)
+        send((timed_line if request.get("timed") else answer_line)(judge, request))
     return 0
 
 

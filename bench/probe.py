@@ -1,11 +1,15 @@
-"""One measurement in a fresh process; prints one JSON object. Started by latency.py.
+"""One measurement in a fresh process; prints one JSON object. Started by latency.py
+and throughput.py.
 
     probe.py import                                      wall time of `import raxe_fast`
-    probe.py first MODEL TEXT                            import + load + first scan
-    probe.py steady PIPELINE MODEL SCANS TEXTS.jsonl     memory, CPU time and rate of SCANS scans
+    probe.py first MODEL BACKEND TEXT                    import + load + first scan
+    probe.py steady BACKEND MODEL SCANS TEXTS.jsonl      memory, CPU time and rate of SCANS scans
+    probe.py stream BACKEND MODEL BATCH TEXTS.jsonl      says "ready", waits for a line on stdin,
+                                                         then time to scan all texts once
 
-PIPELINE: raxe-fast (threads=1) or reference. MODEL: a directory; for raxe-fast it may be empty
-(the shipped model). TEXTS.jsonl: one JSON string per line. Times in milliseconds, memory in MB
+BACKEND: of raxe-fast (threads=1); for steady also "reference". MODEL: a directory; for raxe-fast it
+may be empty (the shipped model). BATCH: 0 for `Scanner.scan` in a loop, else the batch_size of
+`Scanner.scan_iter`. TEXTS.jsonl: one JSON string per line. Times in milliseconds, memory in MB
 (10^6 bytes).
 """
 
@@ -16,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 
 def rss() -> dict[str, float]:
@@ -35,12 +40,12 @@ def probe_import() -> dict[str, object]:
     return {"import_ms": (time.perf_counter_ns() - begin) / 1e6, "modules": len(sys.modules)}
 
 
-def probe_first(model: str, text: str) -> dict[str, object]:
+def probe_first(model: str, backend: Any, text: str) -> dict[str, object]:
     begin = time.perf_counter_ns()
     import raxe_fast
 
     imported = time.perf_counter_ns()
-    scanner = raxe_fast.Scanner(model or None)
+    scanner = raxe_fast.Scanner(model or None, backend=backend)
     loaded = time.perf_counter_ns()
     result = scanner.scan(text)
     end = time.perf_counter_ns()
@@ -53,19 +58,19 @@ def probe_first(model: str, text: str) -> dict[str, object]:
     }
 
 
-def load_pipeline(pipeline: str, model: str) -> Callable[[str], object]:
-    if pipeline == "reference":
+def load_pipeline(backend: Any, model: str) -> Callable[[str], object]:
+    if backend == "reference":
         from reference import ReferencePipeline
 
         return ReferencePipeline(Path(model)).scan
     import raxe_fast
 
-    return raxe_fast.Scanner(model or None, threads=1).scan
+    return raxe_fast.Scanner(model or None, threads=1, backend=backend).scan
 
 
-def probe_steady(pipeline: str, model: str, scans: int, texts_file: str) -> dict[str, object]:
+def probe_steady(backend: str, model: str, scans: int, texts_file: str) -> dict[str, object]:
     memory = {"interpreter": rss()}
-    scan = load_pipeline(pipeline, model)
+    scan = load_pipeline(backend, model)
     memory["after_load"] = rss()
     wall = cpu = 0
     done = 0
@@ -95,6 +100,32 @@ def probe_steady(pipeline: str, model: str, scans: int, texts_file: str) -> dict
     }
 
 
+def probe_stream(backend: Any, model: str, batch: int, texts_file: str) -> dict[str, object]:
+    import raxe_fast
+
+    scanner = raxe_fast.Scanner(model or None, threads=1, backend=backend, batch_size=max(batch, 1))
+    with open(texts_file, encoding="utf-8") as lines:
+        texts = [json.loads(line) for line in lines]
+    # The first texts once unmeasured, so that memory is allocated and code is there.
+    for _ in scanner.scan_iter(texts[:32]):
+        pass
+    print("ready", flush=True)
+    sys.stdin.readline()
+    wall, cpu = time.perf_counter_ns(), time.process_time_ns()
+    if batch:
+        statuses = [result.status for result in scanner.scan_iter(iter(texts))]
+    else:
+        statuses = [scanner.scan(text).status for text in texts]
+    cpu, wall = time.process_time_ns() - cpu, time.perf_counter_ns() - wall
+    return {
+        "texts": len(statuses),
+        "not_ok": sum(status != "ok" for status in statuses),
+        "wall_ms": wall / 1e6,
+        "cpu_ms": cpu / 1e6,
+        "memory": rss(),
+    }
+
+
 def main(arguments: list[str]) -> int:
     kind, *rest = arguments
     if kind == "import":
@@ -103,6 +134,8 @@ def main(arguments: list[str]) -> int:
         result = probe_first(*rest)
     elif kind == "steady":
         result = probe_steady(rest[0], rest[1], int(rest[2]), rest[3])
+    elif kind == "stream":
+        result = probe_stream(rest[0], rest[1], int(rest[2]), rest[3])
     else:
         raise SystemExit(f"unknown probe: {kind}")
     print(json.dumps(result))

@@ -8,6 +8,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +40,13 @@ def _spread(values: list[float]) -> dict[str, object]:
     }
 
 
-def cold_start(model: str, text: str, runs: int) -> dict[str, Any]:
+def cold_start(model: str, backend: str, text: str, runs: int) -> dict[str, Any]:
     """`import raxe_fast`, and import + load + first scan, in `runs` fresh processes each.
 
     The page cache is warm from the second run on; the first run's figures stand beside the median.
     """
     imports = [_probe("import") for _ in range(runs)]
-    firsts = [_probe("first", model, text) for _ in range(runs)]
+    firsts = [_probe("first", model, backend, text) for _ in range(runs)]
     return {
         "unit": "ms",
         "import": _spread([run["import_ms"] for run in imports]),
@@ -55,12 +56,19 @@ def cold_start(model: str, text: str, runs: int) -> dict[str, Any]:
     }
 
 
-def steady(pipeline: str, model: str, texts: list[str], scans: int) -> dict[str, Any]:
-    """Memory, CPU time and rate of `scans` scans of `texts`, one thread, in a fresh process."""
+def steady(backend: str, model: str, texts: list[str], scans: int) -> dict[str, Any]:
+    """Memory, CPU time and rate of `scans` scans of `texts`, one thread, in a fresh process.
+
+    backend: raxe-fast's, or "reference"."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "texts.jsonl"
-        path.write_text("".join(json.dumps(text) + "\n" for text in texts), encoding="utf-8")
-        return _probe("steady", pipeline, model, str(scans), str(path))
+        write_texts(path, texts)
+        return _probe("steady", backend, model, str(scans), str(path))
+
+
+def write_texts(path: Path, texts: Sequence[str]) -> None:
+    """As probe.py reads them: one JSON string per line."""
+    path.write_text("".join(json.dumps(text) + "\n" for text in texts), encoding="utf-8")
 
 
 def _model_bytes(model: Path) -> int:
@@ -73,18 +81,22 @@ def _model_bytes(model: Path) -> int:
 def sizes(model: Path, archive: Path | None, wheel: Path | None) -> dict[str, float | None]:
     """MB (10^6 bytes) on disk: model directory, .raxe, wheel, and the installed package's files.
 
-    `archive` and `wheel` are None (and their sizes too) where there is none.
+    None stands for what there is not: `archive`, `wheel`, an installed package.
     """
     return {
         "model_directory": _model_bytes(model) / 1e6,
         "model_archive": archive.stat().st_size / 1e6 if archive else None,
         "wheel": wheel.stat().st_size / 1e6 if wheel else None,
-        "installed_package": _installed_bytes() / 1e6,
+        "installed_package": _installed_mb(),
     }
 
 
-def _installed_bytes() -> int:
-    files = importlib.metadata.files("raxe-fast") or []
+def _installed_mb() -> float | None:
+    """None where the package runs from a source tree."""
+    try:
+        files = importlib.metadata.files("raxe-fast") or []
+    except importlib.metadata.PackageNotFoundError:
+        return None
     paths = [Path(str(entry.locate())) for entry in files]
     # Byte code is the interpreter's, and comes and goes.
-    return sum(p.stat().st_size for p in paths if p.suffix != ".pyc" and p.exists())
+    return sum(p.stat().st_size for p in paths if p.suffix != ".pyc" and p.exists()) / 1e6

@@ -82,12 +82,16 @@ def quantile_interval(ordered: Samples, quantile: float) -> tuple[float, float]:
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """How many times `slower` takes the time of `faster`: ratio of medians, of p95 and of means."""
+    """How many times `slower` takes the time of `faster`: ratio of medians, of p95 and of means.
+
+    Intervals are 95 %, by bootstrap.
+    """
 
     p50: float
     p95: float
     mean: float
     p50_interval: tuple[float, float]
+    p95_interval: tuple[float, float]
 
     def to_dict(self, digits: int = 3) -> dict[str, object]:
         """JSON-safe, rounded to `digits` decimals."""
@@ -96,29 +100,46 @@ class Ratio:
             "p95": round(self.p95, digits),
             "mean": round(self.mean, digits),
             "p50_interval": [round(v, digits) for v in self.p50_interval],
+            "p95_interval": [round(v, digits) for v in self.p95_interval],
         }
 
 
-def ratio(slower: Samples, faster: Samples, *, resamples: int = 500, seed: int = 1) -> Ratio:
-    """Ratio slower / faster, with a bootstrap 95 % interval for the ratio of medians.
+def ratio(
+    slower: Samples,
+    faster: Samples,
+    *,
+    paired: bool = False,
+    resamples: int = 500,
+    seed: int = 1,
+) -> Ratio:
+    """Ratio slower / faster, with bootstrap 95 % intervals.
 
-    Raises ValueError if either is empty.
+    paired: sample i of both sides is of the same input. Inputs are then drawn together, so that the
+    spread between inputs, which both sides share, does not count as uncertainty of the ratio.
+    Raises ValueError if either is empty, or if paired sides differ in size.
     """
     a, b = (np.asarray(v, dtype=np.float64) for v in (slower, faster))
     if a.size == 0 or b.size == 0:
         raise ValueError("a ratio needs samples on both sides")
+    if paired and a.shape != b.shape:
+        raise ValueError(f"{a.size} samples cannot be paired with {b.size}")
     rng = np.random.default_rng(seed)
     # Row by row: a (resamples, n) index matrix of a long run would cost more memory than the run.
-    medians = [
-        float(np.median(rng.choice(a, a.size)) / np.median(rng.choice(b, b.size)))
-        for _ in range(resamples)
-    ]
-    low, high = np.percentile(medians, (2.5, 97.5))
+    ratios = np.zeros((resamples, 2))
+    for row in ratios:
+        if paired:
+            drawn = rng.integers(0, a.size, a.size)
+            one, other = a[drawn], b[drawn]
+        else:
+            one, other = rng.choice(a, a.size), rng.choice(b, b.size)
+        row[:] = np.percentile(one, (50, 95)) / np.percentile(other, (50, 95))
+    low, high = np.percentile(ratios, (2.5, 97.5), axis=0)
     return Ratio(
         p50=float(np.median(a) / np.median(b)),
         p95=float(np.percentile(a, 95) / np.percentile(b, 95)),
         mean=float(a.mean() / b.mean()),
-        p50_interval=(float(low), float(high)),
+        p50_interval=(float(low[0]), float(high[0])),
+        p95_interval=(float(low[1]), float(high[1])),
     )
 
 

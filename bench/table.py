@@ -18,12 +18,18 @@ def print_report(report: Mapping[str, Any]) -> None:
     console.print(_heading(report), highlight=False)
     latency = report["latency"]
     sections = {f"{name} tokens": part for name, part in latency["buckets"].items()}
+    if "skipped" not in latency["document"]:
+        sections[f"{latency['document']['characters']} characters"] = latency["document"]
     if "skipped" in latency["mix"]:
         console.print(f"natural mix: {latency['mix']['skipped']}", highlight=False)
     else:
         sections["natural mix"] = latency["mix"]
     console.print(_latency(sections))
     console.print(_stages(sections))
+    if "natural mix" in sections:
+        console.print(_waterfall(sections["natural mix"]["splits"]))
+    if "skipped" not in report["noisy_neighbour"]:
+        console.print(_neighbour(report["noisy_neighbour"]))
     console.print(_resources(report["resources"]), highlight=False)
     console.print(_targets(report["meets_targets"]))
 
@@ -77,11 +83,52 @@ def _stages(sections: Mapping[str, Any]) -> Table:
     return table
 
 
+def _waterfall(splits: Mapping[str, Any]) -> Table:
+    """Stages from top to bottom; the shares of one scanner add up to 100 % without the total."""
+    table = Table(title="natural mix by stage: us p50 / p95 / p99, share", title_justify="left")
+    table.add_column("stage")
+    for name in splits:
+        table.add_column(name, justify="right")
+    stages = list(dict.fromkeys(key for split in splits.values() for key in split["stages"]))
+    for stage in sorted(stages, key="total".__eq__):  # the total comes last
+        cells = []
+        for split in splits.values():
+            found = split["stages"].get(stage)
+            cells.append(
+                f"{found['p50']:.0f} / {found['p95']:.0f} / {found['p99']:.0f}  "
+                f"{found['share_of_time']:6.1%}"
+                if found
+                else ""
+            )
+        table.add_row(stage, *cells)
+    return table
+
+
+def _neighbour(block: Mapping[str, Any]) -> Table:
+    title = f"noisy neighbour, {block['texts']} texts of the mix, pinned to one CPU, ms"
+    table = Table(title=title, title_justify="left")
+    for name in ("pipeline", "neighbour", "mean", "p50", "p95", "p99", "p50 x", "p95 x"):
+        table.add_column(name, justify="left" if name in ("pipeline", "neighbour") else "right")
+    for name, conditions in block["pipelines"].items():
+        for index, (condition, found) in enumerate(conditions.items()):
+            slower = found.get("times_slower")
+            table.add_row(
+                name if index == 0 else "",
+                condition,
+                *(f"{found['ms'][key]:.2f}" for key in ("mean", "p50", "p95", "p99")),
+                f"{slower['p50']:.2f}" if slower else "",
+                f"{slower['p95']:.2f}" if slower else "",
+                end_section=index == len(conditions) - 1,
+            )
+    return table
+
+
 def _resources(resources: Mapping[str, Any]) -> str:
-    start, size = resources["cold_start"], resources["size_mb"]
+    size = resources["size_mb"]
     lines = [
-        f"import {start['import']['median']:.0f} ms; import + load + first scan "
+        f"{name}: import {start['import']['median']:.0f} ms; import + load + first scan "
         f"{start['import_load_first_scan']['median']:.0f} ms (load {start['load']['median']:.0f})"
+        for name, start in resources["cold_starts"].items()
     ]
     for name, run in resources["steady"].items():
         memory = run["memory"]

@@ -24,6 +24,7 @@ LIMITS: tuple[Limit, ...] = (
     Limit("latency_p50", "ms", "below", 2.0),
     Limit("latency_p95", "ms", "below", 3.0),
     Limit("latency_p99", "ms", "below", 5.0),
+    Limit("document_of_8000_characters_p95", "ms", "below", 10.0),
     Limit("size_on_disk", "MB", "below", 50.0),
     Limit("rss", "MB", "below", 200.0),
     Limit("cpu_of_four_cores", "share", "below", 0.5),

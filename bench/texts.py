@@ -62,6 +62,25 @@ def bucket_texts(tokenizer: TokenCounter, tokens: int, variants: int) -> list[st
     return [compose(tokenizer, tokens, attack=bool(i % 2), seed=i // 2) for i in range(variants)]
 
 
+def document(characters: int, *, attack: bool, seed: int) -> str:
+    """A text of exactly `characters` characters from shuffled sentences: harmless ones, and with
+    `attack` one sentence of an attack in the middle."""
+    rng = random.Random(f"document/{characters}/{attack}/{seed}")
+    sentences: list[str] = []
+    size = 0
+    while size < characters:
+        shuffled = list(HARMLESS)
+        rng.shuffle(shuffled)
+        sentences += shuffled
+        size += sum(len(sentence) + 1 for sentence in shuffled)
+    text = " ".join(sentences)[:characters]
+    if not attack:
+        return text
+    payload = f" {rng.choice(ATTACK)} "[:characters]
+    begin = (characters - len(payload)) // 2
+    return text[:begin] + payload + text[begin + len(payload) :]
+
+
 def default_mix(repository: Path) -> Path:
     """Where the test corpus lies: $RAXE_FAST_CORPUS, or shared/data beside the repository."""
     folder = os.environ.get("RAXE_FAST_CORPUS")

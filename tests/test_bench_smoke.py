@@ -62,9 +62,16 @@ def test_latency_record(any_model: Path, mix: Path, tmp_path: Path) -> None:
     run(
         "latency.py", "--output", output, "--model", any_model, "--mix", mix,
         "--iterations", "5", "--block", "2", "--buckets", "16", "24", "--process-runs", "1",
-        "--scans", "20", "--raw",
+        "--scans", "20", "--raw", "--document", "300", "--neighbour-texts", "3",
     )  # fmt: skip
     report = json.loads(output.read_text())
+    scanners = {"raxe-fast": "onnxruntime", "raxe-fast-native": "native"}
+    assert {name: row["backend"] for name, row in report["scanners"].items()} == scanners
+    assert report["latency"]["document"]["characters"] == 300
+    assert set(report["resources"]["cold_starts"]) == set(scanners)
+    assert set(report["resources"]["steady"]) == {*scanners, "reference"}
+    beside = report["noisy_neighbour"]["pipelines"]
+    assert set(beside) == set(scanners) and "same CPU" in beside["raxe-fast"]
     assert set(report) >= {
         "model_id", "timestamp", "hardware", "latency", "accuracy", "resources", "meets_targets",
     }  # fmt: skip
@@ -79,6 +86,9 @@ def test_latency_record(any_model: Path, mix: Path, tmp_path: Path) -> None:
                 assert (samples > 0).all()
                 assert summary["p50"] == pytest.approx(float(np.median(samples)), abs=1e-4)
             assert set(part["split"]["statuses"]) == {"ok"}
+            for split in part["splits"].values():
+                shares = {k: v["share_of_time"] for k, v in split["stages"].items()}
+                assert sum(shares.values()) - shares["total"] == pytest.approx(1, abs=1e-3)
             assert part["split"]["stages"]["decode"]["p50"] > 0
             encoded = part["texts_with_encoded_parts"]
             assert encoded["of"] == (len(TEXTS) if name == "mix" else 20)
@@ -123,10 +133,34 @@ def test_an_absent_corpus_is_named_as_the_reason(tiny_model: Path, tmp_path: Pat
     run(
         "latency.py", "--output", output, "--model", tiny_model, "--mix", tmp_path / "none.jsonl",
         "--iterations", "1", "--buckets", "16", "--process-runs", "1", "--scans", "1",
+        "--document", "0", "--neighbour-texts", "0", "--deadline-ms", "0",
     )  # fmt: skip
     report = json.loads(output.read_text())
     assert "none.jsonl" in report["latency"]["mix"]["skipped"]
     assert report["meets_targets"]["latency_p95"]["met"] is None
+    assert "skipped" in report["noisy_neighbour"] and "skipped" in report["latency"]["document"]
+    # No time at all: every scan is late.
+    assert set(report["latency"]["buckets"]["16"]["split"]["statuses"]) == {"degraded"}
+
+
+def test_throughput_record(tiny_model: Path, mix: Path, tmp_path: Path) -> None:
+    output = tmp_path / "throughput.json"
+    run(
+        "throughput.py", "--output", output, "--model", tiny_model, "--mix", mix,
+        "--rounds", "1", "--batches", "0", "2",
+    )  # fmt: skip
+    report = json.loads(output.read_text())
+    assert report["settings"]["texts"] == len(TEXTS)
+    ways = report["ways"].values()
+    found = {(way["backend"], way["batch"], way["processes"]) for way in ways}
+    assert found == {(b, n, p) for b in ("onnxruntime", "native") for n in (0, 2) for p in (1, 2)}
+    for way in ways:
+        together, each = way["texts_per_second"], way["texts_per_second_per_process"]
+        assert together["value"] == pytest.approx(way["processes"] * each["value"], abs=0.05)
+        assert way["texts_per_cpu_second"]["value"] > 0 and way["not_ok"] == 0
+    assert report["best_per_core"]["value"] == max(
+        way["texts_per_second_per_process"]["value"] for way in ways
+    )
 
 
 def test_fused_record(any_model: Path, tmp_path: Path) -> None:

@@ -84,6 +84,23 @@ def test_ratio(stats: ModuleType) -> None:
         stats.ratio(np.empty(0), fast)
 
 
+def test_a_paired_ratio_leaves_the_spread_of_the_inputs_out(stats: ModuleType) -> None:
+    rng = np.random.default_rng(3)
+    fast = rng.lognormal(2.0, 1.5, 300)  # inputs of very different lengths
+    slow = 2.0 * fast * rng.normal(1.0, 0.01, 300)
+    paired, apart = stats.ratio(slow, fast, paired=True), stats.ratio(slow, fast)
+    for name in ("p50", "p95"):
+        low, high = getattr(paired, f"{name}_interval")
+        wide = getattr(apart, f"{name}_interval")
+        assert low <= getattr(paired, name) <= high and low > 1.9 and high < 2.1
+        assert high - low < 0.2 * (wide[1] - wide[0])
+    order = rng.permutation(300)
+    moved = stats.ratio(slow[order], fast[order], paired=True)
+    assert (moved.p50, moved.p95) == pytest.approx((paired.p50, paired.p95))
+    with pytest.raises(ValueError, match="paired"):
+        stats.ratio(slow, fast[:-1], paired=True)
+
+
 @given(pipelines=st.integers(1, 4), iterations=st.integers(1, 60), block=st.integers(1, 12))
 def test_turns_are_fair(pipelines: int, iterations: int, block: int) -> None:
     stats = sys.modules.get("raxe_bench_stats") or load("stats")

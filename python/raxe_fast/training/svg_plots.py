@@ -2,7 +2,8 @@
 
 A plot is drawn on a fixed canvas and scales with the page. The page defines the classes ``axis``,
 ``grid``, ``label``, and ``line``, ``dot``, ``bar``, ``band`` with a series class (``s1``, ``s2``).
-Everything that is not a number is escaped.
+Everything that is not a number is escaped. ``standalone`` makes a file of a plot, which then brings
+these classes itself.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["Axis", "Bars", "Line", "Whisker", "interval_plot", "xy_plot"]
+__all__ = ["Axis", "Bars", "Line", "Whisker", "interval_plot", "standalone", "xy_plot"]
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 20, 10, 40
 _WIDTH, _HEIGHT = 380, 270
 _ROW = 20
 _NAMES, _HALF_TICK = 130, 22
+_LEGEND, _LEGEND_ROW = 230, 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +89,26 @@ def _text(x: float, y: float, text: str, anchor: str = "middle", extra: str = ""
     )
 
 
-def xy_plot(title: str, x: Axis, y: Axis, items: Sequence[Line | Bars | Whisker]) -> str:
-    """An SVG element with the items in order, the last one on top."""
+def standalone(svg: str, style: str) -> str:
+    """The text of an SVG file: a plot of this module with the CSS ``style`` in it.
+
+    Raises ValueError for a style that would end its element."""
+    if "<" in style:
+        raise ValueError("a style holds no markup")
+    head, end, rest = svg.partition("</title>")
+    return f"{head}{end}<style>{style}</style>{rest}\n"
+
+
+def xy_plot(
+    title: str,
+    x: Axis,
+    y: Axis,
+    items: Sequence[Line | Bars | Whisker],
+    legend: Sequence[tuple[str, str]] = (),
+) -> str:
+    """An SVG element with the items in order, the last one on top.
+
+    ``legend``: (series class, text) from top to bottom, to the right of the plot."""
     width, height = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
 
     def px(value: float) -> float:
@@ -98,7 +118,11 @@ def xy_plot(title: str, x: Axis, y: Axis, items: Sequence[Line | Bars | Whisker]
         return _TOP + height * (1 - y.share(value))
 
     floor = _TOP + height
-    out = [_open(_WIDTH, _HEIGHT, title)]
+    out = [_open(_WIDTH + (_LEGEND if legend else 0), _HEIGHT, title)]
+    for i, (style, text) in enumerate(legend):
+        at = _TOP + _LEGEND_ROW * (i + 0.5)
+        out.append(f'<path class="line {html.escape(style)}" d="M{_WIDTH} {at:.1f}h18"/>')
+        out.append(_text(_WIDTH + 24, at + 4, text, "start"))
     for value, text in x.ticks:
         at = px(value)
         out.append(f'<path class="grid" d="M{at:.1f} {_TOP}V{floor}"/>')
