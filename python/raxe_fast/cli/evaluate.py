@@ -70,7 +70,9 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
     parser.add_argument(
         "--minutes", type=float, default=25.0, help="fine-tuning time of a fold (default: 25)"
     )
-    parser.add_argument("--threads", type=positive, default=1)
+    parser.add_argument(
+        "--threads", type=positive, help="default: 1; of fine-tuning: what torch chooses"
+    )
     parser.add_argument(
         "--backend",
         choices=("auto", "onnxruntime", "native"),
@@ -96,6 +98,13 @@ def run(args: Namespace) -> int:
             errors.print(f"{path}: there is no such directory", markup=False)
             return 2
     if args.leave_one_source_out:
+        if args.sample is not None or args.model is not None or args.robustness:
+            errors.print(
+                "--leave-one-source-out judges models of its own on all texts: it takes no --model, "
+                "--sample or --robustness",
+                markup=False,
+            )
+            return 2
         return _leave_sources_out(args)
     from raxe_fast import Policy, Scanner
     from raxe_fast.training.corpus import read_corpus
@@ -120,7 +129,7 @@ def run(args: Namespace) -> int:
             errors.print(f"{args.corpus}: no records", markup=False)
             return 2
         with Scanner(
-            args.model, threads=args.threads, forest=args.forest, backend=args.backend
+            args.model, threads=args.threads or 1, forest=args.forest, backend=args.backend
         ) as scanner:
             block, warn = scanner.model.manifest.thresholds[args.policy]
             screening = not args.no_screening
@@ -198,7 +207,7 @@ def _leave_sources_out(args: Namespace) -> int:
                 args.encoder,
                 Path(work),
                 SourceFoldOptions(
-                    FinetuneOptions(max_minutes=args.minutes),
+                    FinetuneOptions(max_minutes=args.minutes, threads=args.threads),
                     args.source_folds,
                     only=tuple(args.only_folds) if args.only_folds else None,
                     seed=args.seed,
