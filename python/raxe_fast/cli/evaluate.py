@@ -100,8 +100,8 @@ def run(args: Namespace) -> int:
     if args.leave_one_source_out:
         if args.sample is not None or args.model is not None or args.robustness:
             errors.print(
-                "--leave-one-source-out judges models of its own on all texts: it takes no --model, "
-                "--sample or --robustness",
+                "--leave-one-source-out judges models of its own on all texts: it takes no "
+                "--model, --sample or --robustness",
                 markup=False,
             )
             return 2
