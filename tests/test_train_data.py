@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from test_scanner_views import HIDDEN, QUESTION, TEXTS, WHOLE
 
 from raxe_fast import Scanner
 from raxe_fast.training import train_data
 from raxe_fast.training.corpus import Corpus, Record
 from raxe_fast.training.embed import Embedded
+from test_scanner_views import HIDDEN, QUESTION, TEXTS, WHOLE
 
 
 def records(texts):
