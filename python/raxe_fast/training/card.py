@@ -134,8 +134,8 @@ def _heads(manifest: dict[str, Any], training: dict[str, Any], forests: str) -> 
         f"from {phrases}, and surface statistics; {training['own_texts']} training texts of our "
         "own. Forest, linear head, strongest passage, n-grams and rules are stacked by a logistic "
         "model fitted on training texts that the encoder had not seen, scaled and corrected on "
-        "dev. Encoded parts of a text are decoded and scored as texts of their own, and a text "
-        "that is encoded as a whole by what it says alone."
+        "dev. Encoded parts of a text are decoded and scored as texts of their own; a text that is "
+        "encoded as a whole is scored by what it says alone."
     )
 
 
