@@ -27,6 +27,7 @@ from raxe_fast.training.screening_choice import (  # noqa: E402
     DevText,
     ScreeningOptions,
     choose_clear_below,
+    disguised_losses,
     screening_losses,
 )
 
@@ -323,3 +324,106 @@ def test_losses_by_hand():
     options = ScreeningOptions(max_recall_loss=0.0, max_warn_loss=0.0)
     assert choose_clear_below(texts, 0.6, 0.3, options) == -5.5
     assert choose_clear_below(texts, 0.6, 0.0, options) is None
+
+
+# ---- hardening -----------------------------------------------------------------------------------
+
+
+def test_losses_in_disguise_by_hand():
+    def text(rule, *windows):
+        logits, scores = np.array(windows).T
+        return DevText(1, "jailbreak", 10, rule, logits, scores)
+
+    kept, lost = text(0.0, (-2.0, 0.7)), text(0.0, (-5.0, 0.7), (-2.0, 0.1))
+    missed, triggers = text(0.0, (-9.0, 0.2)), text(0.9, (-9.0, 0.7))
+    groups = {
+        "a": [[kept], [kept, lost], [missed], [missed, triggers, kept]],
+        "b": [[missed, lost], []],
+        "c": [],
+    }
+    assert disguised_losses(groups, -3.0, 0.6) == {"a": 1 / 4, "b": 1 / 2, "c": 0}
+    assert disguised_losses(groups, -1.0, 0.6) == {"a": 3 / 4, "b": 1 / 2, "c": 0}
+    for bound in (-5.0, None):  # below, not at
+        assert set(disguised_losses(groups, bound, 0.6).values()) == {0}
+    options = ScreeningOptions(max_recall_loss=1, max_warn_loss=1, max_disguised_loss=0.3)
+    plain = [text(0.0, (-1.0, 0.7))]
+    assert choose_clear_below(plain, 0.6, 0.3, options) == pytest.approx(np.log(3 / 7), abs=1e-5)
+    assert choose_clear_below(plain, 0.6, 0.3, options, {"a": groups["a"]}) == -3.5
+    assert choose_clear_below(plain, 0.6, 0.3, options, groups) == -5.5
+
+
+@settings(max_examples=200, deadline=None)
+@given(texts=TEXTS, disguise=st.lists(TEXTS, max_size=6), limit=st.sampled_from([0.0, 0.2, 0.5]))
+def test_hardening_only_lowers_the_bound(texts, disguise, limit):
+    options = ScreeningOptions(
+        max_recall_loss=0.34, max_warn_loss=0.5, max_disguised_loss=limit
+    )  # fmt: skip
+    plain = choose_clear_below(texts, 0.6, 0.3, options)
+    hard = choose_clear_below(texts, 0.6, 0.3, options, {"x": disguise})
+    if plain is None:
+        assert hard is None
+        return
+    assert hard is not None and hard <= plain
+    assert disguised_losses({"x": disguise}, hard, 0.6)["x"] <= limit + 1e-9
+    if disguised_losses({"x": disguise}, plain, 0.6)["x"] <= limit:
+        assert hard == plain
+
+
+@pytest.fixture(scope="module")
+def hardened(lowered, tiny_student, corpus, tmp_path_factory):
+    target = tmp_path_factory.mktemp("hardened") / "model"
+    options = replace(LAX, harden=12, max_disguised_loss=0.1)
+    return target, add_screening(lowered, tiny_student, corpus, output=target, options=options)
+
+
+def test_hardening_end_to_end(hardened, added):
+    folder, report = hardened
+    kinds = ["padded 50", "padded 150", "padded 400", "picked", "picked, padded"]
+    assert report["disguised_attacks"] == dict.fromkeys(kinds, 12)
+    assert report["limits"]["disguised_loss"] == 0.1
+    stored = load_model(folder).manifest.screening
+    assert stored is not None
+    lower = 0
+    for name, item in report["presets"].items():
+        assert list(item["disguised"]) == kinds
+        assert max(item["disguised"].values()) <= 0.1
+        before = added[1]["presets"][name]["clear_below"]
+        assert stored.presets[name].clear_below == item["clear_below"] <= before
+        lower += item["clear_below"] < before
+    assert lower  # or there was nothing to harden
+    assert "in disguise" in (folder / "MODEL_CARD.md").read_text()
+    assert "in disguise" not in (added[0] / "MODEL_CARD.md").read_text()
+    # The network and its calibration are the same.
+    for key in ("weights", "bias", "student"):
+        assert report[key] == added[1][key]
+    assert added[1]["disguised_attacks"] == {}
+
+
+def test_disguises_are_of_the_attacks_and_get_better():
+    from raxe_fast.training.corpus import Record
+    from raxe_fast.training.screening_harden import attempts
+
+    records = [Record(row["text"], row["label"], row.get("family", "")) for row in rows()]
+    records.append(Record("  ", 1, "jailbreak"))
+
+    def worth(text):
+        return -text.count("e") / len(text)
+
+    made = attempts(records, 9, worth, lambda text: len(text.split()))
+    assert attempts(records, 9, worth, lambda text: len(text.split()), jobs=3) == made
+    attacks = {record.text for record in records if record.label == 1}
+    for name, groups in made.items():
+        assert len(groups) == 9 and all(r.label == 1 and r.family for g in groups for r in g)
+        for group in groups:
+            texts = [record.text for record in group]
+            if name.startswith("padded"):
+                (text,) = texts
+                assert any(attack in text for attack in attacks)
+                assert len(text.split()) >= 0.7 * int(name.split()[1])
+            else:
+                assert texts[0] in attacks
+                values = [worth(text) for text in texts]
+                assert values == sorted(values, reverse=True) and len(set(values)) == len(values)
+    assert sum(len(group) for group in made["picked"]) > 18
+    harmless = [record for record in records if record.label == 1]
+    assert list(attempts(harmless, 3, worth, len)) == ["picked", "picked, padded"]

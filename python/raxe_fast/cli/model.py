@@ -52,6 +52,15 @@ def add_parser(subparsers: Any) -> None:
                         "(default %(default)s)")  # fmt: skip
     action.add_argument("--max-warn-loss", type=float, default=0.005,
                         help="likewise, the warning threshold (default %(default)s)")  # fmt: skip
+    action.add_argument("--harden", type=int, default=0, metavar="N",
+                        help="let N dev attacks count in disguise, too: padded and reworded by "
+                        "someone who knows the network (default: none)")  # fmt: skip
+    action.add_argument(
+        "--max-disguised-loss",
+        type=float,
+        default=0.02,
+        help="share of those of each kind that may be lost (default %(default)s)",
+    )
     action.add_argument("--jobs", type=int, default=2, help="threads (default %(default)s)")
     for action in actions.choices.values():
         if action.prog.endswith(("pack", "unpack")):
@@ -172,6 +181,8 @@ def _add_screening(args: argparse.Namespace) -> int:
             options=ScreeningOptions(
                 max_recall_loss=args.max_loss,
                 max_warn_loss=args.max_warn_loss,
+                harden=args.harden,
+                max_disguised_loss=args.max_disguised_loss,
                 backend=args.backend,
                 jobs=args.jobs,
             ),

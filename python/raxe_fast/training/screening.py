@@ -31,12 +31,15 @@ from raxe_fast.training.folds import FINETUNE_INFO, Holdout
 from raxe_fast.training.metrics import Floats, Ints
 from raxe_fast.training.package import SELF_TEST_TEXTS
 from raxe_fast.training.screening_choice import (
+    RULES_SPEAK,
     DevText,
     ScreeningOptions,
     choose_clear_below,
+    disguised_losses,
     preset_report,
     screening_losses,
 )
+from raxe_fast.training.screening_harden import attempts, grouped
 from raxe_fast.training.train_data import prepare_encoder
 from raxe_fast.windows import Window, Windower
 
@@ -46,6 +49,7 @@ ENCODER_MEMBER = "screening/encoder.onnx"
 HEADS_MEMBER = "screening/heads.npz"
 _MAX_CHARS = 65_536  # as scanners read by default
 _NO_LIMIT = 1 << 20
+_TRIGGERED = 1000.0  # to an attacker worse than any logit: nothing is cleared then
 _ALL_SEEN = "the student was tuned on every training text: nothing to fit its heads on"
 _NO_OWNERS = np.zeros(0, dtype=np.uint32)
 _T = TypeVar("_T")
@@ -119,11 +123,12 @@ def fit_screening(
     }
     final = _screener(encoder, files.heads, model, weights, fit.bias)
     texts = _dev_texts(folder, model, final, windower, dev, options)
+    disguised = _disguised(folder, model, final, windower, dev, options) if options.harden else {}
     thresholds = model.manifest.thresholds
     section["presets"] = {}
     for name in PRESETS:
         block, warn = thresholds[name]
-        below = choose_clear_below(texts, block, warn, options)
+        below = choose_clear_below(texts, block, warn, options, disguised)
         recall_loss, warn_loss = screening_losses(texts, below, block, warn)
         section["presets"][name] = {
             "clear_below": below,
@@ -143,13 +148,16 @@ def fit_screening(
         "limits": {
             "recall_loss": options.max_recall_loss,
             "warn_loss": options.max_warn_loss,
+            "disguised_loss": options.max_disguised_loss,
         },
+        "disguised_attacks": {name: len(groups) for name, groups in disguised.items()},
         "presets": {
             name: {
-                **section["presets"][name],
-                **preset_report(texts, section["presets"][name]["clear_below"], *thresholds[name]),
+                **item,
+                **preset_report(texts, item["clear_below"], *thresholds[name]),
+                "disguised": disguised_losses(disguised, item["clear_below"], thresholds[name][0]),
             }
-            for name in PRESETS
+            for name, item in section["presets"].items()
         },
     }
     return section, report
@@ -318,3 +326,35 @@ def _dev_texts(
 
         found = _map(look, records, options.jobs)
     return [text for text in found if text is not None]
+
+
+def _disguised(
+    folder: Path,
+    model: Model,
+    screener: _core.Screener,
+    windower: Windower,
+    dev: Sequence[Record],
+    options: ScreeningOptions,
+) -> dict[str, list[list[DevText]]]:
+    """Dev attacks in disguise, as the scanner without screening sees them."""
+
+    def worth(text: str) -> float:
+        """The logit that decides whether all of a text is cleared; more where triggers speak."""
+        parts = _parts(windower, text)
+        texts = list(dict.fromkeys(part for _, part in parts))
+        rules = model.scorer.score([], _NO_OWNERS, texts)
+        speak = max(item.rule_score for item in rules) >= RULES_SPEAK
+        logits = [screener(w.ids, part, w.begin, w.end) for w, part in parts]
+        # NaN clears nothing, either.
+        return np.inf if np.isnan(logits).any() else max(logits) + _TRIGGERED * speak
+
+    def count_tokens(text: str) -> int:
+        return windower.windows(text).tokens
+
+    disguise = attempts(dev, options.harden, worth, count_tokens, jobs=options.jobs)
+    variants = {
+        record.text: record for groups in disguise.values() for group in groups for record in group
+    }
+    # Those that are blank, which no scanner reads, are not among the attempts.
+    found = _dev_texts(folder, model, screener, windower, list(variants.values()), options)
+    return grouped(disguise, dict(zip(variants, found, strict=True)))

@@ -105,6 +105,14 @@ def with_card_section(card: str, report: dict[str, Any]) -> str:
             f"{item['harmless_windows_cleared']:.1%} | {item['recall_loss']:.2%} | "
             f"{item['warn_loss']:.2%} |"
         )
+    if report.get("disguised_attacks"):
+        worst = max(max(item["disguised"].values()) for item in report["presets"].values())
+        lines += [
+            "",
+            "What it may clear was also chosen on dev attacks in disguise: padded with harmless "
+            "sentences, and reworded against the network. Of no kind it loses more than "
+            f"{worst:.1%}.",
+        ]
     return before.rstrip("\n") + "\n" + _CARD + "\n" + "\n".join(lines) + "\n" + tail
 
 
@@ -142,6 +150,13 @@ def print_screening(report: dict[str, Any], console: Console) -> None:
         table.add_row(name, str(item["attacks"]), f"{item['recall_loss']:.2%}",
                       f"{item['warn_loss']:.2%}")  # fmt: skip
     console.print(table)
+    if report["disguised_attacks"]:
+        table = Table("disguise", "attacks", *report["presets"],
+                      title="attacks lost in disguise, by preset")  # fmt: skip
+        for kind, count in report["disguised_attacks"].items():
+            losses = (item["disguised"][kind] for item in report["presets"].values())
+            table.add_row(kind, str(count), *(f"{loss:.2%}" for loss in losses))
+        console.print(table)
 
 
 def _main_holdout(folder: Path) -> Holdout | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import log
 from typing import TYPE_CHECKING, Any
@@ -18,22 +18,26 @@ if TYPE_CHECKING:
     from raxe_fast.encoder import Backend
 
 __all__ = [
+    "RULES_SPEAK",
     "DevText",
+    "Disguised",
     "ScreeningOptions",
     "choose_clear_below",
+    "disguised_losses",
     "preset_report",
     "screening_losses",
 ]
 
 # The least exemption of texts with triggers that any policy makes: a bound that holds for all.
-_RULES_SPEAK = max(warn for _, warn in RULE_THRESHOLDS.values())
+RULES_SPEAK = max(warn for _, warn in RULE_THRESHOLDS.values())
 
 
 @dataclass(frozen=True, slots=True)
 class ScreeningOptions:
     """The limits of what screening may cost on dev, shares of all attacks; what runs the encoder
     for the scores without screening; threads; how many unseen training texts, and windows of one,
-    the evidence's weights are fitted on."""
+    the evidence's weights are fitted on. ``harden``: how many dev attacks count in disguise as well
+    (screening_harden.py), of which at most ``max_disguised_loss`` of each kind may be lost."""
 
     max_recall_loss: float = 0.002
     max_warn_loss: float = 0.005
@@ -41,6 +45,8 @@ class ScreeningOptions:
     jobs: int = 2
     fit_texts: int = 20_000
     window_cap: int = 8
+    harden: int = 0
+    max_disguised_loss: float = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +64,7 @@ class DevText:
     @property
     def exempt(self) -> bool:
         """Whether its triggers keep it from being cleared under every policy."""
-        return self.rule_score >= _RULES_SPEAK
+        return self.rule_score >= RULES_SPEAK
 
     def breaks_at(self, threshold: float) -> float:
         """Up to which ``clear_below`` it still reaches a threshold; -inf: it never does."""
@@ -72,6 +78,30 @@ class DevText:
         if clear_below is None or self.exempt:
             return np.zeros(len(self.logits), dtype=np.bool_)
         return self.logits < clear_below
+
+
+# By kind of disguise, for each attack its variants, of which the attacker may send any.
+Disguised = Mapping[str, Sequence[Sequence[DevText]]]
+
+
+def _breaks_at(group: Sequence[DevText], threshold: float) -> float:
+    """Up to which ``clear_below`` every variant that reaches a threshold still does; -inf: none."""
+    breaks = [text.breaks_at(threshold) for text in group]
+    return min((value for value in breaks if value > -np.inf), default=-np.inf)
+
+
+def disguised_losses(
+    disguised: Disguised, clear_below: float | None, block: float
+) -> dict[str, float]:
+    """By kind of disguise the share of attacks with a variant that is blocked without screening
+    and not with it."""
+
+    def lost(group: Sequence[DevText]) -> bool:
+        return clear_below is not None and -np.inf < _breaks_at(group, block) < clear_below
+
+    return {
+        name: sum(map(lost, groups)) / max(len(groups), 1) for name, groups in disguised.items()
+    }
 
 
 def screening_losses(
@@ -92,32 +122,52 @@ def screening_losses(
 
 
 def choose_clear_below(
-    texts: Sequence[DevText], block: float, warn: float, options: ScreeningOptions
+    texts: Sequence[DevText],
+    block: float,
+    warn: float,
+    options: ScreeningOptions,
+    disguised: Disguised | None = None,
 ) -> float | None:
     """The highest logit below which windows may be cleared within the limits; None where even the
     lowest would clear what the policy warns about.
 
     It lies half-way between the last attack that may be lost and the first that may not, and never
-    where screening itself would say that a text deserves a warning.
+    where screening itself would say that a text deserves a warning. ``disguised`` attacks can only
+    lower it.
     """
     attacks = [text for text in texts if text.label == 1]
     if not attacks or warn <= 0.0:
         return None
     # A little below: the runtime takes the way back to a probability, and rounds.
     highest = np.inf if warn >= 1.0 else log(warn / (1.0 - warn)) - 1e-6
+    groups = [[text] for text in attacks]
+    limits = [(groups, block, options.max_recall_loss), (groups, warn, options.max_warn_loss)]
+    highest = min(highest, _between(limits)[1])
+    first, between = _between(
+        [(some, block, options.max_disguised_loss) for some in (disguised or {}).values()]
+    )
+    if first < highest:
+        highest = min(highest, between)
+    return highest if np.isfinite(highest) else None
+
+
+def _between(
+    limits: Sequence[tuple[Sequence[Sequence[DevText]], float, float]],
+) -> tuple[float, float]:
+    """Limits are attacks, each with its variants, a threshold and the share that may be lost. The
+    lowest logit at which one too many would be lost, and the middle between it and the last below;
+    infinity twice where all may be."""
     first, lost = np.inf, []
-    for threshold, limit in ((block, options.max_recall_loss), (warn, options.max_warn_loss)):
-        breaks = np.sort([text.breaks_at(threshold) for text in attacks])
+    for some, threshold, limit in limits:
+        breaks = np.sort([_breaks_at(group, threshold) for group in some])
         breaks = breaks[breaks > -np.inf]
-        allowed = int(limit * len(attacks) + 1e-9)
+        allowed = int(limit * len(some) + 1e-9)
         if allowed < len(breaks):
             first = min(first, float(breaks[allowed]))
         lost += breaks.tolist()
-    if np.isfinite(first):
-        # An attack is lost where its logit is below the bound, so `first` itself is kept.
-        last = max((logit for logit in lost if logit < first), default=first - 1.0)
-        highest = min(highest, (last + first) / 2)
-    return highest if np.isfinite(highest) else None
+    # An attack is lost where its logit is below the bound, so `first` itself is kept.
+    last = max((logit for logit in lost if logit < first), default=first - 1.0)
+    return first, (last + first) / 2 if np.isfinite(first) else np.inf
 
 
 def preset_report(
