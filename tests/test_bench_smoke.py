@@ -302,3 +302,13 @@ def test_prepared_files_hold_the_model(any_model: Path, tmp_path: Path) -> None:
         assert [[*families, None][number] for number in numbers] == [
             trigger["family"] if trigger["family"] in families else None for trigger in triggers
         ]
+
+
+def test_settings_record(rich_model: Path, mix: Path, tmp_path: Path) -> None:
+    output = tmp_path / "settings.json"
+    run("settings.py", "--model", rich_model, "--mix", mix, "--texts", "3", "--output", output)
+    record = json.loads(output.read_text(encoding="utf-8"))
+    rows = {row["name"]: row for row in record["settings"]}
+    assert len(rows) == 10 and all(row["n"] == 3 for row in rows.values())
+    assert rows["as it comes"]["against_the_first"]["p50"] == 1.0
+    assert all(sum(row["statuses"].values()) == 3 for row in rows.values())
