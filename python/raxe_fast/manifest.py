@@ -110,20 +110,18 @@ class ScreeningSpec:
     ) -> float | None:
         """The logit below which a window may be cleared under these thresholds; None: never.
 
-        The losses of a preset are an upper bound for any thresholds that are not below its own:
-        fewer attacks reach them, so fewer can be lost. Of the presets for which this holds the one
-        that clears most is taken.
+        The losses of a preset say nothing about other thresholds, not even higher ones (an attack
+        whose worst window is cleared may still reach the lower one by another): only a preset's own
+        thresholds will do. Of several presets with the same the most cautious is taken.
         """
         found = [
             item.clear_below
+            if item.recall_loss <= self.max_recall_loss and item.warn_loss <= self.max_warn_loss
+            else None
             for name, item in self.presets.items()
-            if item.clear_below is not None
-            and item.recall_loss <= self.max_recall_loss
-            and item.warn_loss <= self.max_warn_loss
-            and thresholds[name][0] <= block
-            and thresholds[name][1] <= warn
+            if thresholds[name] == (block, warn)
         ]
-        return max(found, default=None)
+        return None if None in found else min(found, default=None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,10 +68,10 @@ class Policy:
             With several likely families the most likely one decides.
         on_partial: the least action for a text the model could not read to its end.
         screening: let the model's screening network clear what it is certain about; ``False``: the
-            encoder reads everything. It clears under thresholds not below those of a preset for
-            which the model states that its loss of recall is within bounds, and never a text whose
-            trigger phrases reach the warning threshold of the rules. Models without such a network
-            read everything anyway.
+            encoder reads everything. It clears only under the very thresholds of a preset for which
+            the model states that its loss of recall is within bounds, and never a text whose
+            trigger phrases reach the warning threshold of the rules. Under thresholds of your own,
+            and with models without such a network, the encoder reads everything anyway.
 
     Raises ``ValueError`` for values out of range and ``TypeError`` if ``families`` is a ``str``.
     """
