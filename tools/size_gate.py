@@ -6,7 +6,8 @@ import sys
 import zipfile
 from pathlib import Path
 
-WHEEL_LIMIT_MB = 40.0  # goal of the project; the hard limit is 50
+# Two models ship: the default one with its screening network, and the small one.
+WHEEL_LIMIT_MB = 46.0
 MODEL_LIMIT_MB = 50.0
 
 
