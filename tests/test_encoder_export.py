@@ -264,9 +264,21 @@ def test_fp32_equals_torch(source, tmp_path):
 def test_low_precision_stays_close(source, tmp_path, precision, bits, bound):
     export_encoder(source, tmp_path, precision, weight_bits=bits)
     encoder, oracle = Encoder(tmp_path / "encoder.onnx"), NumpyEncoder(source)
+    if bits == 8 and not _has_vnni():
+        # ONNX Runtime adds two products in 16 bits there, which overflow: why 7 bits ship.
+        bound = 0.95
     for batch, length in lengths(source):
         ids = random_ids(batch, length)
         assert cosines(encoder.encode(ids), oracle(ids)).min() > bound
+
+
+def _has_vnni() -> bool:
+    """Whether the processor says that it multiplies bytes into 32 bits; yes if it does not say."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
+    except OSError:
+        return True
+    return "avx2" not in flags or bool({"avx512_vnni", "avx_vnni"} & set(flags))
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])

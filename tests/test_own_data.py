@@ -24,9 +24,10 @@ KINDS = frozenset(
      "support_intent", "system_prompt", "table", "tool_json", "web_page"]
 )  # fmt: skip
 FILES = frozenset(
-    ["agents", "direct", "extraction", "extraction_commands", "harmful_lookalikes",
-     "harmful_pii_command", "indirect_documents", "indirect_tools", "jailbreak",
-     "jailbreak_scenarios", "multilingual", "prompt_injection"]
+    ["agents", "direct", "email_errands", "extraction", "extraction_commands",
+     "harmful_lookalikes", "harmful_pii_command", "indirect_documents", "indirect_tools",
+     "jailbreak", "jailbreak_scenarios", "jailbreak_stories", "languages", "multilingual",
+     "prompt_injection", "thin_kinds", "tool_outputs"]
 )  # fmt: skip
 HARMLESS_FILES = frozenset(["benign", "everyday", "hard_negatives"])
 
@@ -153,7 +154,7 @@ def test_every_file_ships_texts_of_both_kinds_or_harmless_ones(own):
         f"{SOURCE_PREFIX}{name}" for name in HARMLESS_FILES
     }
     for source in files:
-        assert counts[source, 0] >= 200
+        assert counts[source, 0] >= 150
         assert counts[source, 1] == 0 or counts[source, 1] >= 180
     attacks = sum(item.record.label for item in own)
     assert len(own) > 8500 and 0.35 < attacks / len(own) < 0.45
@@ -162,7 +163,8 @@ def test_every_file_ships_texts_of_both_kinds_or_harmless_ones(own):
 def test_attacks_inside_texts_are_marked(own):
     """Only the files about documents, tools and agents have many; the others attack directly."""
     marked = Counter(item.record.source for item in own if item.end > item.begin)
-    many = {f"{SOURCE_PREFIX}{name}" for name in ("agents", "indirect_documents", "indirect_tools")}
+    names = ("agents", "email_errands", "indirect_documents", "indirect_tools", "tool_outputs")
+    many = {f"{SOURCE_PREFIX}{name}" for name in names}
     assert {source for source, count in marked.items() if count > 100} == many
     assert sum(marked.values()) > 600
 

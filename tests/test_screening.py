@@ -231,21 +231,20 @@ def test_it_stops_at_the_first_window_that_decides(screened, plain):
     text = " ".join([SILENT_ATTACK, LONG, SILENT_ATTACK, LONG])
     scores = plain.scan(text).window_scores
     block = sorted(scores)[-2]  # two windows reach it
-    policy = Policy(block_threshold=block)
-    with Scanner(screened(NEVER, thresholds=(0.01, 0.001)), backend="native") as scanner:
+    with Scanner(screened(NEVER, thresholds=(block, 0.001)), backend="native") as scanner:
         logits = scanner.screening_logits(text)
         order = sorted(range(len(logits)), key=lambda i: -logits[i])
         needed = next(n for n, i in enumerate(order, 1) if scores[i] >= block)
         assert needed < len(scores)
-        found = scanner.scan(text, policy=policy)
+        found = scanner.scan(text)
         assert found.action == "block" and found.status == "ok"
         assert found.windows == needed
         assert found.score == scores[order[needed - 1]]
         assert any(f"read {needed} of {len(scores)} windows" in why for why in found.reasons)
         # Where the family matters, or all is to be explained, everything is read.
         for result in (
-            scanner.scan(text, policy=policy, explain=True),
-            scanner.scan(text, policy=Policy(block_threshold=block, families={"jailbreak"})),
+            scanner.scan(text, explain=True),
+            scanner.scan(text, policy=Policy(families={"jailbreak"})),
         ):
             assert result.window_scores == scores
 
@@ -438,7 +437,8 @@ def test_what_would_deserve_a_warning_is_not_cleared(screened):
     """A bound whose score reaches the warning threshold clears nothing."""
     with Scanner(screened(1.0, bias=-60.0), backend="native") as scanner:
         assert not scanner.screens()
-        assert scanner.screens(Policy(block_threshold=0.9, warn_threshold=0.8))
+    with Scanner(screened(1.0, bias=-60.0, thresholds=(0.9, 0.8)), backend="native") as scanner:
+        assert scanner.screens()
 
 
 def test_policy_says_true_or_false():
