@@ -312,3 +312,16 @@ def test_settings_record(rich_model: Path, mix: Path, tmp_path: Path) -> None:
     assert len(rows) == 10 and all(row["n"] == 3 for row in rows.values())
     assert rows["as it comes"]["against_the_first"]["p50"] == 1.0
     assert all(sum(row["statuses"].values()) == 3 for row in rows.values())
+
+
+def test_frontier_record_and_plot(rich_model: Path, mix: Path, tmp_path: Path) -> None:
+    report, output = tmp_path / "report.json", tmp_path / "frontier.json"
+    overall = {"f1": {"value": 0.9, "interval": [0.88, 0.92]}}
+    report.write_text(json.dumps({"overall": overall}), encoding="utf-8")
+    points = [f"one={rich_model},{report}", f"two={rich_model},{report},unscreened"]
+    arguments = [item for point in points for item in ("--point", point)]
+    run("frontier.py", *arguments, "--mix", mix, "--texts", "3", "--output", output)
+    record = json.loads(output.read_text(encoding="utf-8"))
+    assert [row["screening"] for row in record["points"]] == [True, False]
+    assert all(row["n"] == 3 and row["f1_interval"] == [0.88, 0.92] for row in record["points"])
+    assert output.with_suffix(".svg").read_text(encoding="utf-8").startswith("<svg")
