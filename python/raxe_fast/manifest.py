@@ -114,14 +114,17 @@ class ScreeningSpec:
         whose worst window is cleared may still reach the lower one by another): only a preset's own
         thresholds will do. Of several presets with the same the most cautious is taken.
         """
-        found = [
-            item.clear_below
-            if item.recall_loss <= self.max_recall_loss and item.warn_loss <= self.max_warn_loss
-            else None
-            for name, item in self.presets.items()
-            if thresholds[name] == (block, warn)
-        ]
-        return None if None in found else min(found, default=None)
+        allowed: list[float] = []
+        for name, item in self.presets.items():
+            if thresholds[name] != (block, warn):
+                continue
+            lost_too_much = (
+                item.recall_loss > self.max_recall_loss or item.warn_loss > self.max_warn_loss
+            )
+            if item.clear_below is None or lost_too_much:
+                return None
+            allowed.append(item.clear_below)
+        return min(allowed, default=None)
 
 
 @dataclass(frozen=True, slots=True)
