@@ -16,11 +16,10 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from time import perf_counter_ns
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -29,7 +28,7 @@ from peer_report import COLOURS, STYLE
 from raxe_fast import Policy, Scanner
 from raxe_fast.training.svg_plots import Axis, Line, Whisker, standalone, xy_plot
 from records import dump_record
-from stats import Summary, turns
+from stats import Samples, Summary, timed
 from texts import default_mix, sample_corpus
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -62,23 +61,21 @@ class Point:
         return float(found["value"]), float(low), float(high)
 
 
-def measure(points: Sequence[Point], texts: Sequence[str], block: int) -> dict[str, Any]:
+def measure(points: Sequence[Point], texts: Sequence[str], block: int) -> dict[str, Samples]:
     """Milliseconds of every text by point, in turns in one process."""
-    samples = {point.name: np.zeros(len(texts)) for point in points}
+
+    def scan(scanner: Scanner, index: int) -> object:
+        return scanner.scan(texts[index])
+
     with ExitStack() as stack:
-        scans = {
-            point.name: stack.enter_context(
-                Scanner(point.model, policy=Policy(screening=point.screening))
-            ).scan
+        calls = {
+            point.name: partial(
+                scan,
+                stack.enter_context(Scanner(point.model, policy=Policy(screening=point.screening))),
+            )
             for point in points
         }
-        for turn in turns(list(scans), len(texts), block):
-            scan, text = scans[turn.pipeline], texts[turn.index]
-            begin = perf_counter_ns()
-            scan(text)
-            if turn.measured:
-                samples[turn.pipeline][turn.index] = (perf_counter_ns() - begin) / 1e6
-    return samples
+        return timed(calls, len(texts), block)
 
 
 def plot(rows: Sequence[dict[str, Any]]) -> str:

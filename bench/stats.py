@@ -6,8 +6,9 @@ Samples are one-dimensional arrays of milliseconds unless a name says otherwise.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from time import perf_counter_ns
 
 import numpy as np
 import numpy.typing as npt
@@ -170,3 +171,19 @@ def turns(pipelines: Sequence[str], iterations: int, block: int) -> Iterator[Tur
                 yield Turn(name, start, False)
             for index in range(start, min(start + block, iterations)):
                 yield Turn(name, index, True)
+
+
+def timed(
+    pipelines: Mapping[str, Callable[[int], object]], iterations: int, block: int
+) -> dict[str, Samples]:
+    """(iterations,) milliseconds of each pipeline, called with the number of the iteration; calls
+    take turns as :func:`turns` says."""
+    samples = {name: np.zeros(iterations) for name in pipelines}
+    for turn in turns(list(pipelines), iterations, block):
+        call = pipelines[turn.pipeline]
+        begin = perf_counter_ns()
+        call(turn.index)
+        elapsed = perf_counter_ns() - begin
+        if turn.measured:
+            samples[turn.pipeline][turn.index] = elapsed / 1e6
+    return samples

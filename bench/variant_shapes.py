@@ -10,7 +10,6 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter_ns
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from raxe_fast.errors import EncoderError
 from raxe_fast.native import NativeEncoder
 from raxe_fast.training.encoder_export import ENCODER_FILE, export_encoder
 from raxe_fast.training.encoder_source import EncoderSource
-from stats import Summary, turns
+from stats import Summary, timed
 
 __all__ = ["BLOCK", "SHAPES", "Shape", "interleaved", "measure_shapes", "random_source"]
 
@@ -126,14 +125,7 @@ def interleaved(
 ) -> dict[str, dict[str, object]]:
     """Milliseconds of one call by pipeline, as Summary.to_dict gives them; calls take turns in
     blocks (see stats.turns). A pipeline is called with the number of the iteration."""
-    samples = {name: np.zeros(iterations) for name in pipelines}
-    for turn in turns(list(pipelines), iterations, block):
-        call = pipelines[turn.pipeline]
-        begin = perf_counter_ns()
-        call(turn.index)
-        elapsed = perf_counter_ns() - begin
-        if turn.measured:
-            samples[turn.pipeline][turn.index] = elapsed / 1e6
+    samples = timed(pipelines, iterations, block)
     return {name: Summary.of(values).to_dict() for name, values in samples.items()}
 
 

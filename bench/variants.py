@@ -25,8 +25,6 @@ from tokenizers import Tokenizer
 
 from hardware import hardware, load_average
 from raxe_fast import _core
-from raxe_fast.encoder import Encoder, TokenEncoder
-from raxe_fast.native import NativeEncoder
 from raxe_fast.training.corpus import Corpus, Record, find_split, read_corpus
 from raxe_fast.training.embed import EncoderFiles
 from raxe_fast.training.evaluate import sample_records
@@ -194,10 +192,7 @@ class _Scans:
             files.folder / "tokenizer.json", max_tokens=files.max_tokens,
             overlap=files.overlap_tokens,
         )  # fmt: skip
-        model = files.folder / "encoder.onnx"
-        self._encoder: TokenEncoder = (
-            NativeEncoder(model) if files.backend == "native" else Encoder(model, threads=1)
-        )
+        self._encoder = files.open_encoder()
 
     def encoder_alone(self, text: str) -> None:
         for window in self._windower.windows(text).windows:

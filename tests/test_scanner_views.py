@@ -349,7 +349,7 @@ def test_a_decoder_that_fails(stubbed, monkeypatch):
     """Trouble in a decoder shows in the status; the triggers of the text still speak."""
     scanner = stubbed({})
 
-    def broken(text):
+    def broken(text, max_chars):
         raise RuntimeError("broken decoder")
 
     monkeypatch.setattr("raxe_fast.reader.parts_of", broken)
@@ -411,7 +411,7 @@ def test_phrases_that_only_the_spelling_shows_are_a_doubt(shared, monkeypatch):
     from raxe_fast.decode_whole import Parts
 
     view = View("base64", "base_n_encoding", 0, len(ATTACK), QUESTION)
-    monkeypatch.setattr("raxe_fast.reader.parts_of", lambda text: Parts((view,), 1))
+    monkeypatch.setattr("raxe_fast.reader.parts_of", lambda text, max_chars: Parts((view,), 1))
     high = Policy(block_threshold=0.99, warn_threshold=0.99)
     result = shared.scan(ATTACK, policy=high)
     assert result.score == result.decoded[0].score and result.uncertain
@@ -465,7 +465,7 @@ def test_what_stands_for_a_text_is_read_before_its_other_views(stubbed, folder, 
     text = in_base64(ATTACK)
     views = (View("hex", "base_n_encoding", 0, 4, QUESTION),
              View("base64", "base_n_encoding", 0, len(text), ATTACK))  # fmt: skip
-    monkeypatch.setattr("raxe_fast.reader.parts_of", lambda text: Parts(views, 2))
+    monkeypatch.setattr("raxe_fast.reader.parts_of", lambda text, max_chars: Parts(views, 2))
     whole = Scanner(folder).scan(text)
     assert [part.in_place for part in whole.decoded] == [False, True]
     other = Scanner(folder, decode=False).scan(QUESTION)

@@ -16,9 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from damaged_members import check_damage
 from raxe_fast import (
     ModelFormatError,
-    ModelIntegrityError,
     ModelSelfTestError,
     Policy,
     Scanner,
@@ -477,21 +477,7 @@ def test_directory_and_archive_screen_alike(model, tmp_path):
 
 @pytest.mark.parametrize("member", ["screening/encoder.onnx", "screening/heads.npz"])
 def test_missing_truncated_or_altered_member(model, member):
-    data = (model / member).read_bytes()
-    altered = bytearray(data)
-    altered[len(data) // 2] ^= 1
-    for content, error, message in (
-        (data[:-1], ModelIntegrityError, "size"),
-        (bytes(altered), ModelIntegrityError, "SHA-256"),
-        (None, ModelFormatError, "missing"),
-    ):
-        (model / member).unlink()
-        if content is not None:
-            (model / member).write_bytes(content)
-        with pytest.raises(error, match=message) as caught:
-            load_model(model)
-        assert caught.value.member == member
-        (model / member).write_bytes(data)
+    check_damage(model, member)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from raxe_fast.cli import evaluate as command
 from raxe_fast.cli import main
-from raxe_fast.cli.finetune import FINETUNE_NEEDS
+from raxe_fast.cli.tuning import FINETUNE_NEEDS
 from raxe_fast.errors import CorpusError
 from raxe_fast.training import source_folds
 from raxe_fast.training.corpus import Record

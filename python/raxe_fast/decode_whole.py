@@ -101,12 +101,15 @@ class Parts:
         return [self.views[part - 1].text if part else text for part in self.read()]
 
 
-def parts_of(text: str) -> Parts:
+def parts_of(text: str, max_chars: int | None = None) -> Parts:
     """What to read of a text: the one decision for scanner, batches and training.
 
-    Raises nothing for any str.
+    No view takes the place of a text of more than ``max_chars`` characters: it is to be read in
+    part, not its view in full. Raises nothing for any str.
     """
     views = decoded_views(text)
+    if max_chars is not None and len(text) > max_chars:
+        return Parts(tuple(views), 0)
     # The one that says most, where several would do.
     numbers = sorted(range(len(views)), key=lambda number: -len(views[number].text))
     for number in numbers:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import inf, isnan, nan
 from time import perf_counter_ns
 from typing import TYPE_CHECKING
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from raxe_fast.verdict import Plan
     from raxe_fast.windows import Window, Windower, Windows
 
-__all__ = ["Place", "Reader"]
+__all__ = ["Place", "Reader", "windows_of"]
 
 Place = tuple[int, int]  # a part (0 the text, then its views) and a window of it
 _RESPELT = frozenset(
@@ -32,6 +32,15 @@ _RESPELT = frozenset(
 )
 _FIRST = np.zeros(1, dtype=np.uint32)
 _NO_OWNERS = np.zeros(0, dtype=np.uint32)
+
+
+def windows_of(
+    parts: Parts, text: str, windower: Windower, max_chars: int
+) -> Iterator[tuple[Sequence[Window], str]]:
+    """All windows of each part that is read, in the order of the parts, and the part's text."""
+    for number in sorted(parts.read()):
+        said, limit = (parts.views[number - 1].text, None) if number else (text, max_chars)
+        yield windower.windows(said, limit).windows, said
 
 
 class Reader:
@@ -91,10 +100,7 @@ class Reader:
         return windows
 
     def _parts(self, text: str) -> Parts:
-        parts = parts_of(text) if self._decode else Parts((), 0)
-        if len(text) > self._max_chars and parts.place:
-            return Parts(parts.views, 0)  # the text is to be read in part, not its view in full
-        return parts
+        return parts_of(text, self._max_chars) if self._decode else Parts((), 0)
 
     def _note_view(self, view: View, found: Windows | None, reading: Reading) -> None:
         """``found``: the windows to read; None where there is no room for any."""
@@ -120,12 +126,9 @@ class Reader:
         views, as the encoder would read them; nothing without screening."""
         if self._screen is None:
             return []
-        parts = self._parts(text)
         found: list[float] = []
-        for number in sorted(parts.read()):
-            limit = None if number else self._max_chars
-            said = parts.views[number - 1].text if number else text
-            found += self._screen.logits(self._windower.windows(said, limit).windows, said)
+        for windows, said in windows_of(self._parts(text), text, self._windower, self._max_chars):
+            found += self._screen.logits(windows, said)
         return found
 
     def choose(

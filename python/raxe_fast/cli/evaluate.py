@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from raxe_fast.cli.finetune import FINETUNE_NEEDS, print_entry
-from raxe_fast.cli.shared import extras_present, positive
+from raxe_fast.cli.shared import add_scanner_arguments, extras_present, positive
+from raxe_fast.cli.tuning import FINETUNE_NEEDS, print_entry
 from raxe_fast.errors import RaxeFastError
 
 if TYPE_CHECKING:
@@ -73,15 +73,7 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
     parser.add_argument(
         "--threads", type=positive, help="default: 1; of fine-tuning: what torch chooses"
     )
-    parser.add_argument(
-        "--backend",
-        choices=("auto", "onnxruntime", "native"),
-        default="auto",
-        help="of the encoder",
-    )
-    parser.add_argument(
-        "--no-screening", action="store_true", help="the encoder reads every window"
-    )
+    add_scanner_arguments(parser)
     parser.add_argument("--forest", choices=("auto", "compiled", "packed"), default="auto")
     parser.add_argument("--quiet", action="store_true", help="no tables, no progress bar")
     parser.set_defaults(run=run)

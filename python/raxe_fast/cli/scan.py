@@ -11,6 +11,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from raxe_fast.cli.inputs import BadInput, Item, read_inputs
+from raxe_fast.cli.shared import add_scanner_arguments
 
 if TYPE_CHECKING:
     from raxe_fast.policy import Policy
@@ -67,15 +68,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--fail-open", action="store_true", help="allow a text whose scan failed")
     parser.add_argument("--model", help="directory, .raxe archive or installed id")
     parser.add_argument("--threads", type=_positive, default=1, help="encoder threads (default 1)")
-    parser.add_argument(
-        "--backend",
-        choices=("auto", "onnxruntime", "native"),
-        default="auto",
-        help="what runs the encoder (default: what the model was made for; native: one thread)",
-    )
-    parser.add_argument(
-        "--no-screening", action="store_true", help="the encoder reads every window"
-    )
+    add_scanner_arguments(parser)
     parser.add_argument("--deadline-ms", type=float, help="time for one text")
 
 

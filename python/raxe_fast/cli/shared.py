@@ -7,7 +7,7 @@ import importlib.util
 import sys
 from collections.abc import Sequence
 
-__all__ = ["extras_present", "positive"]
+__all__ = ["add_scanner_arguments", "extras_present", "positive"]
 
 
 def positive(text: str) -> int:
@@ -27,3 +27,16 @@ def extras_present(command: str, extra: str, modules: Sequence[str]) -> bool:
             file=sys.stderr,
         )
     return not absent
+
+
+def add_scanner_arguments(parser: argparse.ArgumentParser) -> None:
+    """--backend and --no-screening, of commands that scan."""
+    parser.add_argument(
+        "--backend",
+        choices=("auto", "onnxruntime", "native"),
+        default="auto",
+        help="what runs the encoder (default: what the model was made for; native: one thread)",
+    )
+    parser.add_argument(
+        "--no-screening", action="store_true", help="the encoder reads every window"
+    )

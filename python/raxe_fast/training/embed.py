@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,9 @@ from numpy.typing import NDArray
 from raxe_fast.errors import EncoderError, ModelNotFoundError
 from raxe_fast.training.embed_cache import EmbeddingCache, Entry, text_digest
 from raxe_fast.training.finetune_output import HEADS_FILE, LinearHeads
+
+if TYPE_CHECKING:
+    from raxe_fast.encoder import TokenEncoder
 
 __all__ = ["Embedded", "EncoderFiles", "TextEmbedder", "embed_texts"]
 
@@ -61,6 +65,14 @@ class EncoderFiles:
         backend = _backend_for(root / "encoder.onnx")
         return cls(root, int(info["hidden_size"]), tokens, overlap, info, heads, backend)
 
+    def open_encoder(self) -> TokenEncoder:
+        """The encoder on its backend, with one thread. Raises EncoderError."""
+        from raxe_fast.encoder import Encoder
+        from raxe_fast.native import NativeEncoder
+
+        model = self.folder / "encoder.onnx"
+        return NativeEncoder(model) if self.backend == "native" else Encoder(model, threads=1)
+
     def key(self) -> dict[str, object]:
         """What an embedding depends on besides the text."""
         key: dict[str, object] = {
@@ -82,8 +94,6 @@ class TextEmbedder:
 
     def __init__(self, files: EncoderFiles) -> None:
         from raxe_fast import _core
-        from raxe_fast.encoder import Encoder, TokenEncoder
-        from raxe_fast.native import NativeEncoder
         from raxe_fast.windows import Windower
 
         self._pool, self._passage = _core.mean_pool_l2, _core.strongest_passage
@@ -94,10 +104,7 @@ class TextEmbedder:
             max_tokens=files.max_tokens,
             overlap=files.overlap_tokens,
         )
-        model = files.folder / "encoder.onnx"
-        self._encoder: TokenEncoder = (
-            NativeEncoder(model) if files.backend == "native" else Encoder(model, threads=1)
-        )
+        self._encoder = files.open_encoder()
 
     def token_ids(self, text: str) -> list[NDArray[np.int64]]:
         """Token ids of each window, special tokens included."""

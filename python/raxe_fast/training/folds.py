@@ -17,8 +17,15 @@ from typing import Any
 from raxe_fast.errors import ModelFormatError
 from raxe_fast.training.corpus import Record
 
-__all__ = ["FINETUNE_INFO", "Holdout", "fold_of", "group_key", "own_sources", "restored_from",
-           "tuned_from"]  # fmt: skip
+__all__ = [
+    "FINETUNE_INFO",
+    "Holdout",
+    "fold_of",
+    "group_key",
+    "own_sources",
+    "restored_from",
+    "tuned_from",
+]
 
 FINETUNE_INFO = "finetune.json"
 _HASHES = ("sha256", "md5")

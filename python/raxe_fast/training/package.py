@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,8 +19,8 @@ from numpy.typing import NDArray
 
 from raxe_fast.errors import ModelFormatError
 
-__all__ = ["MANIFEST", "SELF_TEST_TEXTS", "model_files", "pack", "save_selftest", "write_json",
-           "write_manifest"]  # fmt: skip
+__all__ = ["MANIFEST", "SELF_TEST_TEXTS", "model_files", "pack", "put_in_place", "save_selftest",
+           "write_json", "write_manifest"]  # fmt: skip
 
 MANIFEST = "manifest.json"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -116,3 +117,13 @@ def save_selftest(
         subfamily=subfamily.astype(np.float64),
         **extra,
     )
+
+
+def put_in_place(folder: Path, target: Path) -> None:
+    """Renames a finished directory to ``target``, in place of the one that may be there."""
+    old = target.with_name(f".{target.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        target.rename(old)
+    folder.rename(target)
+    shutil.rmtree(old, ignore_errors=True)

@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raxe_fast import _core
-from raxe_fast.decode_whole import Parts, parts_of
+from raxe_fast.decode_whole import parts_of
 from raxe_fast.errors import EncoderError, ModelFormatError
 from raxe_fast.model import Model, load_model
 from raxe_fast.native import NativeEncoder
 from raxe_fast.policy import PRESETS, Policy
+from raxe_fast.reader import windows_of
 from raxe_fast.screening import EVIDENCE
 from raxe_fast.selftest import open_windower
 from raxe_fast.training.calibrate import INPUTS, fit_calibration, fit_stack, worst_rows
@@ -221,14 +222,8 @@ def _scaled(heads: LinearHeads) -> NDArray[np.float32]:
 
 def _parts(windower: Windower, text: str) -> list[tuple[Window, str]]:
     """The windows of a text and of its views as scanners see them, with the text of each."""
-    parts = parts_of(text)
-    if len(text) > _MAX_CHARS and parts.place:
-        parts = Parts(parts.views, 0)
-    found = []
-    for number in sorted(parts.read()):
-        said, limit = (parts.views[number - 1].text, None) if number else (text, _MAX_CHARS)
-        found += [(window, said) for window in windower.windows(said, limit).windows]
-    return found
+    read = windows_of(parts_of(text, _MAX_CHARS), text, windower, _MAX_CHARS)
+    return [(window, said) for windows, said in read for window in windows]
 
 
 def _map(work: Callable[[Record], _T], records: Sequence[Record], jobs: int) -> list[_T]:

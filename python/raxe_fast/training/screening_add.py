@@ -13,7 +13,7 @@ from raxe_fast.manifest import parse_manifest
 from raxe_fast.model import load_model
 from raxe_fast.training.corpus import find_split, read_corpus
 from raxe_fast.training.folds import Holdout
-from raxe_fast.training.package import model_files, pack, write_json, write_manifest
+from raxe_fast.training.package import model_files, pack, put_in_place, write_json, write_manifest
 from raxe_fast.training.screening import ENCODER_MEMBER, HEADS_MEMBER, fit_screening
 from raxe_fast.training.screening_choice import ScreeningOptions
 
@@ -76,7 +76,7 @@ def add_screening(
         if record.is_file():
             known = json.loads(record.read_text(encoding="utf-8"))
             write_json(record, {**known, "screening": report})
-        _move(folder, target)
+        put_in_place(folder, target)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     if console is not None:
@@ -193,12 +193,3 @@ def _stage(source: Path, folder: Path) -> tuple[dict[str, Any], list[str]]:
         (folder / name).unlink(missing_ok=True)
     write_manifest(folder, base, members)
     return base, members
-
-
-def _move(folder: Path, target: Path) -> None:
-    old = target.with_name(f".{target.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if target.exists():
-        target.rename(old)
-    folder.rename(target)
-    shutil.rmtree(old, ignore_errors=True)

@@ -37,7 +37,7 @@ from raxe_fast.training.members import (
     write_selftest,
 )
 from raxe_fast.training.own_data import is_own, read_own_texts
-from raxe_fast.training.package import pack, write_json, write_manifest
+from raxe_fast.training.package import pack, put_in_place, write_json, write_manifest
 from raxe_fast.training.scan_report import scan_reports
 from raxe_fast.training.screening import ENCODER_MEMBER, HEADS_MEMBER, fit_screening
 from raxe_fast.training.screening_add import with_card_section
@@ -287,7 +287,7 @@ def train(
     if screened is not None:
         report["screening"] = screened
     write_json(folder / "report.json", report)
-    _replace(folder, target)
+    put_in_place(folder, target)
     clock.done("package")
     return report
 
@@ -305,15 +305,6 @@ def _max(parity: dict[str, Any], key: str) -> float:
         for item in head.values()
         if isinstance(item, dict)
     )
-
-
-def _replace(folder: Path, target: Path) -> None:
-    old = target.with_name(f".{target.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if target.exists():
-        target.rename(old)
-    folder.rename(target)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 class _Clock:
