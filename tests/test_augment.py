@@ -27,6 +27,7 @@ from raxe_fast.training.augment_encodings import (
     ZERO_WIDTH,
     encode,
 )
+from raxe_fast.training.augment_padding import SIDES, pad, piece_of
 from raxe_fast.training.augment_tasks import (
     NOTE_WRAPPERS,
     NOTES,
@@ -90,6 +91,7 @@ OPTIONS = AugmentOptions(
     quoted=0.2,
     live=0.2,
     triggers=0.6,
+    padded=0.6,
     carrier_chars=(20, 2400),
 )
 RECORDS = corpus()
@@ -123,7 +125,7 @@ def test_one_kind_does_not_disturb_another():
 
 def test_every_kind_is_made_and_every_dress_has_both_labels():
     kinds = Counter((item.record.source, item.record.label) for item in MADE)
-    for kind in ("carrier", "task", "quoted", *ENCODINGS):
+    for kind in ("carrier", "task", "quoted", "padded", *ENCODINGS):
         assert kinds[f"augmented:{kind}", 0] > 0 and kinds[f"augmented:{kind}", 1] > 0, kind
     assert kinds["augmented:triggers", 0] > 0 and kinds["augmented:triggers", 1] == 0
     for kind in ("carrier", *ENCODINGS):
@@ -543,3 +545,72 @@ def test_holdout_splits_by_group():
     assert len(seen) + len(held) == len(RECORDS) and held
     assert not {record.group for record in seen} & {record.group for record in held}
     assert Holdout(None, 5).split(RECORDS) == (RECORDS, [])
+
+
+# ---- padding -------------------------------------------------------------------------------------
+
+
+def test_padded_rows_hold_a_text_of_the_corpus_and_say_where():
+    attacks = {(r.text.strip(), r.family, r.subfamily) for r in RECORDS if r.label == 1}
+    harmless = {r.text.strip() for r in RECORDS if r.label == 0}
+    assert of("padded", 1) and of("padded", 0)
+    for item in of("padded", 1):
+        record, inner = item.record, item.record.text[item.begin : item.end]
+        assert len(record.text) > len(inner)
+        assert (inner, record.family, record.subfamily) in attacks
+    for item in of("padded", 0):
+        assert (item.begin, item.end) == (0, 0)
+        assert any(text in item.record.text for text in harmless)
+
+
+def test_paddings_bring_no_attack():
+    attacks = {record.text.strip() for record in RECORDS if record.label == 1}
+    for item in of("padded"):
+        rest = item.record.text[: item.begin] + item.record.text[item.end :]
+        assert not any(text in rest for text in attacks)
+
+
+def test_requests_stand_in_no_document():
+    """That is what an injected task looks like, which is an attack."""
+    requests = [r.text.strip() for r in RECORDS if r.subfamily == "chat_question"]
+    assert requests
+    ended = 0
+    for item in of("padded", 0):
+        text = item.record.text
+        for request in requests:
+            if request in text and len(request) < len(text):
+                assert text.startswith(request) or text.endswith(request)
+                ended += 1
+    assert ended
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.text(min_size=1, max_size=60),
+    st.tuples(st.text(max_size=20), st.text(max_size=20)),
+    st.sampled_from(SIDES),
+    st.integers(0, 99),
+)
+def test_padding_keeps_the_text_and_nothing_else_on_its_bare_side(text, paddings, side, seed):
+    found = pad(text, paddings, side, random.Random(seed))
+    assert found.text[found.begin : found.end] == text
+    head, tail = found.text[: found.begin], found.text[found.end :]
+    assert head.startswith(paddings[0]) if side != "after" else head == ""
+    assert tail.endswith(paddings[1]) if side != "before" else tail == ""
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(alphabet="ab. \n", max_size=300), st.integers(0, 99))
+def test_a_piece_is_part_of_the_text_and_of_its_size(text, seed):
+    piece = piece_of(text, (10, 60), random.Random(seed))
+    whole = text.strip()
+    assert piece in whole and len(piece) <= 60 + 80
+    assert piece == whole or len(whole) > 10
+    assert piece or not whole
+
+
+def test_a_piece_ends_with_a_word():
+    text = "Boats leave the harbour at dawn. Nets dry on the wall. Gulls wait for the catch."
+    words = set(text.split())
+    for seed in range(50):
+        assert set(piece_of(text, (10, 40), random.Random(seed)).split()) <= words

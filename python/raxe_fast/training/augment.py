@@ -9,6 +9,7 @@ so that the dress says nothing about the label:
 - ``augmented:<encoding>``: attacks and harmless texts in one of ten encodings.
 - ``augmented:quoted``: attacks quoted in harmless talk; the same talk followed by a live attack.
 - ``augmented:triggers``: harmless texts full of the words that attacks use.
+- ``augmented:padded``: attacks beside unrelated harmless texts; harmless ones in their place.
 
 A row made of two records takes both from one fold and the group of the one that fills most of it;
 a split into the same folds, before or after augmentation, never has a text on both sides.
@@ -31,6 +32,7 @@ from raxe_fast.training.augment_carriers import (
     insert_payload,
 )
 from raxe_fast.training.augment_encodings import ENCODINGS, OPAQUE, SUBFAMILY, encode
+from raxe_fast.training.augment_padding import SIDES, pad, piece_of
 from raxe_fast.training.augment_tasks import (
     NOTE_WRAPPERS,
     NOTES,
@@ -100,7 +102,9 @@ class AugmentOptions:
     through get ``opaque`` times the share of the others. ``folds`` is what a later split
     uses (sha256 of the group). Payloads have ``payload_chars`` characters, carriers
     ``carrier_chars``, and encoded texts at most ``encoded_chars``. ``tasks`` counts injected tasks;
-    for each two there is a document with a note, and one that a user asks about.
+    for each two there is a document with a note, and one that a user asks about. ``padded`` counts
+    pairs too; their texts have at most ``padded_chars`` characters, what stands on one side of them
+    ``padding_chars``.
     """
 
     carriers: float = 0.09
@@ -110,12 +114,15 @@ class AugmentOptions:
     quoted: float = 0.02
     live: float = 0.01
     triggers: float = 0.015
+    padded: float = 0.05
     payload_families: frozenset[str] = frozenset(
         {"prompt_injection", "system_prompt_extraction", "data_exfiltration"}
     )
     payload_chars: tuple[int, int] = (15, 350)
     carrier_chars: tuple[int, int] = (150, 2400)
     encoded_chars: int = 300
+    padded_chars: int = 600
+    padding_chars: tuple[int, int] = (60, 1600)
     folds: int = 5
     seed: int = 0
 
@@ -167,6 +174,7 @@ def augment(records: Sequence[Record], options: AugmentOptions | None = None) ->
         *maker.encoded(),
         *maker.quoted(),
         *maker.triggers(),
+        *maker.padded(),
     ]
 
 
@@ -204,6 +212,13 @@ class _Maker:
             [r for r in harmless if len(r.text) <= limit and r.subfamily != "encoded_benign"],
             options.folds,
         )
+        limit, least = options.padded_chars, options.padding_chars[0]
+        self.padded_attacks = _Pool(
+            [r for r in attacks if len(r.text) <= limit and r.family != "encoding_obfuscation"],
+            options.folds,
+        )
+        self.padded_harmless = _Pool([r for r in harmless if len(r.text) <= limit], options.folds)
+        self.paddings = _Pool([r for r in harmless if len(r.text) >= least], options.folds)
 
     def _rng(self, what: str) -> random.Random:
         # One stream per kind: a change of one share leaves the other kinds as they are.
@@ -310,6 +325,30 @@ class _Maker:
                 piece = rng.choice(LIVE_JOINTS).replace("{a}", attack.text.strip())
                 record = _new(attack, text + piece, "quoted")
                 made.append(Augmented(record, len(text), len(record.text)))
+        return made
+
+    def padded(self) -> list[Augmented]:
+        rng, made = self._rng("padded"), []
+        pools = (self.padded_attacks, self.padded_harmless)
+        folds = sorted(set(self.paddings.folds).intersection(*(pool.folds for pool in pools)))
+        for _ in range(self._count(self.options.padded) if folds else 0):
+            fold, side = self.paddings.fold(rng, folds), rng.choice(SIDES)
+            around = (self.paddings.draw(rng, fold), self.paddings.draw(rng, fold))
+            pieces = tuple(piece_of(r.text, self.options.padding_chars, rng) for r in around)
+            for pool in pools:
+                record = pool.draw(rng, fold)
+                # In the midst of a document, a request is what tasks_in_documents calls an attack.
+                if side == "both" and record.label == 0 and record.subfamily in _REQUESTS:
+                    continue
+                found = pad(record.text.strip(), (pieces[0], pieces[1]), side, rng)
+                used = around[:1] if side == "before" else around[1:] if side == "after" else around
+                longest = max((record, *used), key=lambda r: len(r.text))
+                license_ = "; ".join(dict.fromkeys(r.license for r in (record, *used)))
+                grouped = replace(record, group=group_key(longest))
+                row = _new(grouped, found.text, "padded", license_)
+                made.append(
+                    Augmented(row, found.begin, found.end) if row.label == 1 else Augmented(row)
+                )
         return made
 
     def triggers(self) -> list[Augmented]:

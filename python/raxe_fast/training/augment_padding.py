@@ -1,0 +1,56 @@
+"""Puts a text beside others that have nothing to do with it.
+
+Mean pooling drowns a short attack in whatever stands around it: in front of an unrelated page an
+attack that is blocked alone may pass. The same padding around harmless texts keeps two topics in
+one text from looking like an attack.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["JOINTS", "SIDES", "Padded", "Side", "pad", "piece_of"]
+
+Side = Literal["before", "after", "both"]
+# Where the padding stands; an attacker buries what the model is to do last.
+SIDES: tuple[Side, ...] = ("before", "before", "after", "both")
+JOINTS = ("\n\n", "\n\n", "\n", " ", "\n---\n", "\n\n\n")
+_BORDER = re.compile(r"(?<=[.!?;。！？])\s+|\n+")
+# A word longer than this is cut.
+_NEAR = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Padded:
+    """``text[begin:end]`` is the text that was padded, character for character."""
+
+    text: str
+    begin: int
+    end: int
+
+
+def piece_of(text: str, chars: tuple[int, int], rng: random.Random) -> str:
+    """About as many characters of a text as a log-uniform draw from ``chars`` says, from a
+    sentence's beginning on, up to the end of a word. Shorter texts come whole."""
+    text = text.strip()
+    low, high = chars
+    size = int(math.exp(rng.uniform(math.log(low), math.log(high))))
+    if len(text) <= size:
+        return text
+    starts = [0, *(m.end() for m in _BORDER.finditer(text) if m.end() + size <= len(text))]
+    start = rng.choice(starts)
+    end = start + size
+    # To the end of the word, where that is near.
+    rest = re.match(r"\S*", text[end : end + _NEAR])
+    return text[start : end + len(rest.group() if rest else "")].strip()
+
+
+def pad(text: str, paddings: tuple[str, str], side: Side, rng: random.Random) -> Padded:
+    """``text`` with the first padding before it, the second after it, or both."""
+    head = paddings[0] + rng.choice(JOINTS) if side != "after" else ""
+    tail = rng.choice(JOINTS) + paddings[1] if side != "before" else ""
+    return Padded(head + text + tail, len(head), len(head) + len(text))
