@@ -407,6 +407,7 @@ def test_what_the_encoder_has_not_seen(tuned):
     attacks = sum(r.label for r in records)
     harmless = sum(r.label == 0 for r in unseen)
     assert training["attacks"] == attacks and training["embedded"] == attacks + harmless
+    assert training["augmented"] > 0
 
 
 def test_the_scanner_agrees_with_the_pipeline_of_features(tuned):
@@ -415,6 +416,32 @@ def test_the_scanner_agrees_with_the_pipeline_of_features(tuned):
     files = EncoderFiles.open(next((root / "cache").glob("encoder-*")))
     assert files.heads is not None
     check_agreement(output, corpus, files, root / "cache")
+
+
+def test_training_with_shorter_windows(tuned, tmp_path):
+    root, output, _ = tuned
+    longest = load_model(output).manifest.encoder.max_tokens
+    target = tmp_path / "models" / "short-v1"
+    argv = ["train", "--corpus", str(root / "corpus"), "--encoder", str(root / "encoder"),
+            "--output", str(target), "--trees", "12", "--jobs", "1", "--cache",
+            str(root / "cache"), "--max-tokens", str(longest // 2),
+            "--overlap-tokens", "3"]  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("raxe_fast.training.train.read_own_texts", lambda: list(own_texts()))
+        assert cli_train.run(parse(cli_train, argv)) == 0
+    spec = load_model(target).manifest.encoder
+    assert (spec.max_tokens, spec.overlap_tokens) == (longest // 2, 3)
+    files = EncoderFiles.open(next((root / "cache").glob("encoder-*")))
+    corpus = read_corpus(root / "corpus" / "test.jsonl")
+    check_agreement(target, corpus, files.cut_into(longest // 2, 3), root / "cache")
+
+
+@pytest.mark.parametrize("cut", [(0, None), (2, 0), (10**6, 0), (None, -1), (8, 6)])
+def test_windows_that_cannot_be(tuned, cut):
+    root, _, _ = tuned
+    files = EncoderFiles.open(next((root / "cache").glob("encoder-*")))
+    with pytest.raises(ValueError, match="windows"):
+        files.cut_into(*cut)
 
 
 def test_training_with_a_screening_network(tuned, tmp_path):

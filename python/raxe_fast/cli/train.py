@@ -44,6 +44,14 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
     )
     parser.add_argument("--precision", choices=("int8", "fp16", "fp32"), default="int8")
     parser.add_argument("--labelling", choices=("all", "share", "worst"))
+    parser.add_argument(
+        "--max-tokens", type=positive, help="tokens per window (default: the encoder's own)"
+    )
+    parser.add_argument(
+        "--overlap-tokens",
+        type=int,
+        help="tokens that a window shares with the next (default: a quarter of the window)",
+    )
     parser.add_argument("--window-cap", type=positive, default=6, help="windows per training text")
     parser.add_argument("--jobs", type=positive, default=2, help="processes (default: 2)")
     parser.add_argument(
@@ -86,6 +94,8 @@ def run(args: Namespace) -> int:
         options,
         heads=heads,
         precision=args.precision,
+        max_tokens=args.max_tokens,
+        overlap_tokens=args.overlap_tokens,
         window_cap=args.window_cap,
         jobs=args.jobs,
         limit=args.limit,

@@ -11,7 +11,7 @@ import json
 import multiprocessing
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,6 +64,20 @@ class EncoderFiles:
             heads = LinearHeads.load(root / HEADS_FILE)
         backend = _backend_for(root / "encoder.onnx")
         return cls(root, int(info["hidden_size"]), tokens, overlap, info, heads, backend)
+
+    def cut_into(self, max_tokens: int | None, overlap_tokens: int | None) -> EncoderFiles:
+        """The same encoder with windows of ``max_tokens`` tokens, special ones included (None: as
+        many as it was tuned for), that share ``overlap_tokens`` (None: a quarter of the window).
+
+        Raises ValueError for windows that it cannot read or that leave no room.
+        """
+        tokens = self.max_tokens if max_tokens is None else max_tokens
+        if not 3 <= tokens <= self.max_tokens:
+            raise ValueError(f"windows must have 3 to {self.max_tokens} tokens, not {tokens}")
+        overlap = tokens // 4 if overlap_tokens is None else overlap_tokens
+        if not 0 <= overlap <= tokens - 3:
+            raise ValueError(f"windows of {tokens} tokens cannot share {overlap}")
+        return replace(self, max_tokens=tokens, overlap_tokens=overlap)
 
     def open_encoder(self) -> TokenEncoder:
         """The encoder on its backend, with one thread. Raises EncoderError."""

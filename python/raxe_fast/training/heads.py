@@ -218,7 +218,8 @@ def fit_heads(
     take no part. unseen: (texts,) texts that a fine-tuned encoder has not seen; the binary head
     learns from them alone, or it would trust a separation that new texts do not show. Family and
     subfamily learn from all attacks: they only rank, and the held-out ones lack rare classes.
-    label_weight: (texts,) how much a text counts for these two, all alike unless given.
+    label_weight: (texts,) how much a text counts for these two, all alike unless given; those of
+    weight 0 are left out, also of the rows of attacks that are given back.
     """
     if hide:
         vectors = _hidden(vectors, hide)
@@ -237,6 +238,8 @@ def fit_heads(
         rest = worst_windows(scores, owner, others.tolist())
         fitted_on = _fitted_rows(inside, owner, text_label, inside[rows], config)
         rows = np.concatenate([inside[rows], rest])
+    if label_weight is not None:
+        rows = rows[label_weight[owner[rows]] > 0]
     attacks = owner[rows]
     worst = (vectors if details is None else details)[rows]
     counts = None if label_weight is None else label_weight[attacks]

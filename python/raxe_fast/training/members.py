@@ -136,7 +136,7 @@ def manifest_base(
     """manifest.json without its file list. ``tuned`` says what a fine-tuned encoder has seen, so
     that fine-tuning can go on from the model."""
     names = ("base", "architecture", "precision", "hidden_size", "layers", "vocab_size", "input",
-             "output", "cls_id", "sep_id", "pad_id", "max_tokens")  # fmt: skip
+             "output", "cls_id", "sep_id", "pad_id")  # fmt: skip
     forests = {"binary": heads.binary, "family": heads.family, "subfamily": heads.subfamily}
     return {
         "schema": 1,
@@ -147,6 +147,7 @@ def manifest_base(
         "encoder": {
             "file": "encoder.onnx",
             **{name: files.info[name] for name in names},
+            "max_tokens": files.max_tokens,
             "overlap_tokens": files.overlap_tokens,
             "backend": files.backend,
             **({"tuned": tuned} if tuned else {}),

@@ -14,6 +14,7 @@ import numpy as np
 from raxe_fast.errors import CorpusError
 from raxe_fast.feature_data import feature_sizes
 from raxe_fast.model import load_model
+from raxe_fast.training.augment import AugmentOptions, augment
 from raxe_fast.training.calibrate import (
     clipped_logit,
     fit_calibration,
@@ -56,14 +57,21 @@ __all__ = ["TrainOptions", "train"]
 class TrainOptions:
     """What `train` may be told; the defaults are those of the shipped model.
 
+    max_tokens, overlap_tokens: tokens of a window, special ones included, and those it shares with
+        the next (None: as many as the encoder was tuned for, and a quarter of them).
     window_cap: windows of one training text that are embedded (dev and test: all of them).
     limit: records read from each split, for a quick try (without own_texts).
     search: try variations of the binary head on dev and take the best; `heads` is the base.
     own_texts: learn from the texts in own_texts/ too (models of fine-tuned encoders only).
+    augment: what is made of the texts that a fine-tuned encoder has not seen, for the binary head
+        and the weights of the evidence to learn from; None makes nothing. Texts alone teach them
+        to trust the pooled embedding, which padding misleads.
     """
 
     heads: HeadsConfig = field(default_factory=HeadsConfig)
     precision: str = "int8"
+    max_tokens: int | None = None
+    overlap_tokens: int | None = None
     window_cap: int = 6
     jobs: int = 2
     limit: int | None = None
@@ -71,6 +79,9 @@ class TrainOptions:
     benign_clusters: int = 40
     search: bool = False
     own_texts: bool = True
+    augment: AugmentOptions | None = field(
+        default_factory=lambda: AugmentOptions(encoded=0.0, triggers=0.0, padded=0.12)
+    )
     seed: int = 1
 
 
@@ -105,6 +116,7 @@ def train(
     clock = _Clock(console)
 
     files = prepare_encoder(encoder, work, options.precision)
+    files = files.cut_into(options.max_tokens, options.overlap_tokens)
     clock.done("encoder")
     directory = Path(corpus_dir)
     embed = partial(embed_split, files=files, cache=work, jobs=options.jobs)
@@ -127,10 +139,15 @@ def train(
 
     # A fine-tuned encoder: only what the heads will learn from is embedded.
     needed = corpus.records
+    made: list[Record] = []
     if holdout is not None:
         needed = [record for record in needed if record.label == 1 or unseen(record)]
+        if options.augment is not None:
+            material = [record for record in corpus.records if holdout.contains(record)]
+            shares = replace(options.augment, folds=holdout.folds)
+            made = [item.record for item in augment(material, shares)]
     splits = {
-        "train": embed("train", replace(corpus, records=needed), cap=options.window_cap),
+        "train": embed("train", replace(corpus, records=needed + made), cap=options.window_cap),
         "dev": embed("dev", read("dev"), cap=None),
     }
     clock.done("embed")
@@ -155,6 +172,9 @@ def train(
         config = tried[best]
         clock.done("search")
     learn_unseen = np.array([unseen(record) for record in learn.records])
+    label_weight = label_weights(learn.records, learn_unseen)
+    # What they are made of has a label of its own already, and n-grams that know its words.
+    label_weight[len(needed) :] = 0.0
     heads = fit_heads(
         rows["train"].binary,
         learn.owner,
@@ -165,7 +185,7 @@ def train(
         config=config,
         unseen=None if holdout is None else learn_unseen,
         details=rows["train"].full,
-        label_weight=label_weights(learn.records, learn_unseen),
+        label_weight=label_weight,
         hide=files.hidden_size if fit is not None and not config.embedding else 0,
         jobs=options.jobs,
     )
@@ -251,10 +271,11 @@ def train(
     training = {
         "texts": len(corpus.records),
         "attacks": sum(record.label for record in corpus.records),
-        "embedded": len(learn.records),
+        "embedded": len(needed),
         "windows": len(learn.owner),
         "own_texts": sum(is_own(r) for r in corpus.records),
-        "encoder_texts_unseen": int(learn_unseen.sum()),
+        "augmented": len(made),
+        "encoder_texts_unseen": int(learn_unseen.sum()) - len(made),
         "holdout": None if holdout is None else holdout.to_dict(),
         "windows_left_out": int(learn.embedded.windows.sum()) - len(learn.owner),
         "window_cap": options.window_cap,
