@@ -104,6 +104,14 @@ ROBUSTNESS = {
             for p in (0.0, 1.0)
         ],
     },
+    "padding": {
+        "attack": 5, "benign": 5, "recall": rate(4, 5), "fpr": rate(0, 5), "status": {"ok": 20},
+        "rows": [
+            {"side": side, "chars": 1600, "recall": rate(3, 5), "fpr": rate(1, 5),
+             "ratio": {"value": 0.77, "interval": [0.4, 1.1]}}
+            for side in ("before", "after")
+        ],
+    },
 }  # fmt: skip
 
 
@@ -186,7 +194,8 @@ def test_reports_of_before_have_a_page():
 
 def test_robustness_is_shown():
     text = Page(render_report(report(robustness=ROBUSTNESS))).text
-    for part in ("base32", "0.50", "2,950", "75.00 %", "in a carrier"):
+    for part in ("base32", "0.50", "2,950", "75.00 %", "in a carrier",
+                 "1,600 characters before", "0.77"):  # fmt: skip
         assert part in text
     assert "Robustness" not in Page(render_report(report())).text
 

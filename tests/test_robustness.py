@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from raxe_fast import Policy
-from raxe_fast.training import robustness
 from raxe_fast.training.augment_encodings import ENCODINGS
 from raxe_fast.training.corpus import Record
 from raxe_fast.training.robustness import measure_robustness
@@ -29,6 +28,7 @@ from raxe_fast.training.robustness_encodings import (
     carry,
 )
 from raxe_fast.training.robustness_results import RobustnessOptions, print_robustness
+from raxe_fast.training.robustness_shared import ratio_of
 
 ANY = st.text(max_size=60)  # hypothesis leaves lone surrogates out
 ASCII = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=60)
@@ -197,8 +197,9 @@ def corpus() -> list[Record]:
 
 
 OPTIONS = RobustnessOptions(
-    documents=4, document_tokens=200, positions=5, payload_tokens=(3, 6), payloads=2
-)
+    documents=4, document_tokens=200, positions=5, payload_tokens=(3, 6), payloads=2,
+    padding_chars=(40, 200),
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -263,6 +264,39 @@ def test_payloads_are_found_wherever_they_stand(measured):
     assert all(text.count("secret") <= 1 for text in laden)
 
 
+def test_padded_texts_are_compared_with_themselves(measured):
+    scanner, found = measured
+    table = found.padding
+    assert (table.attack, table.benign) == (8, 8)
+    assert [(row.chars, row.side) for row in table.rows] == [
+        (40, "before"), (40, "after"), (200, "before"), (200, "after"),
+    ]  # fmt: skip
+    for row in table.rows:
+        assert (row.recall["count"], row.recall["total"]) == (6, 8)
+        assert row.ratio["value"] == 1 and row.ratio["interval"][0] < 1
+        assert (row.fpr["count"], row.fpr["total"]) == (0, 8)
+    assert (table.recall["count"], table.fpr["count"]) == (6, 0)
+    assert table.status == {"ok": 16 * 5}
+    padded = scanner.seen[-16 * 4 :]
+    for i, text in enumerate(padded):
+        parts = text.split("\n\n")
+        document, short = parts if i // 16 % 2 == 0 else parts[::-1]
+        assert short in scanner.seen[:16]
+        wanted = 40 if i < 32 else 200
+        assert wanted <= len(document) <= wanted + 20 and "long" in document
+
+
+def test_a_scanner_that_padding_blinds(monkeypatch):
+    monkeypatch.setattr(
+        WordScanner,
+        "scan",
+        lambda _, text: Said("secret" in text and len(text) < 60, words(text), None),
+    )
+    table = measure_robustness(WordScanner(), corpus(), Policy("strict"), OPTIONS).padding
+    ratios = [row.ratio["value"] for row in table.rows]
+    assert table.recall["count"] == 6 and ratios[2:] == [0, 0]
+
+
 def test_flagged_documents_are_told_apart_from_found_payloads(monkeypatch):
     """A scanner that flags every long text finds everything and gains nothing."""
     monkeypatch.setattr(
@@ -278,6 +312,7 @@ def test_a_corpus_without_fitting_texts_measures_nothing():
     found = measure_robustness(WordScanner(), [], Policy("strict"), OPTIONS)
     assert {row.recall["value"] for row in found.obfuscation.rows} == {None}
     assert {row.recall["value"] for row in found.long_documents.rows} == {None}
+    assert found.padding.rows == () and found.padding.recall["value"] is None
     json.dumps(found.to_dict(), allow_nan=False)
     only_documents = [r for r in corpus() if r.label == 0]
     table = measure_robustness(
@@ -300,7 +335,7 @@ def test_same_seed_same_numbers_and_no_text_in_them(measured):
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=40))
 def test_ratio_intervals_hold_the_ratio(pairs):
     plain, hidden = (np.array(column) for column in zip(*pairs, strict=True))
-    made = robustness._ratio(plain, hidden, 0)
+    made = ratio_of(plain, hidden, 0)
     if not plain.any():
         assert made == {"value": None, "interval": None}
     else:
@@ -315,6 +350,9 @@ def test_options_are_checked():
             RobustnessOptions(**{name: 0})
     with pytest.raises(ValueError, match="positions"):
         RobustnessOptions(positions=1)
+    for padding in ((), (0,)):
+        with pytest.raises(ValueError, match="padding_chars"):
+            RobustnessOptions(padding_chars=padding)
 
 
 def test_tables_fit_a_narrow_terminal(measured):
@@ -324,6 +362,7 @@ def test_tables_fit_a_narrow_terminal(measured):
     text = out.getvalue()
     assert "\N{HORIZONTAL ELLIPSIS}" not in text
     assert "75 (41-93)" in text and "40 of 40" in text and "tag-characters" in text
+    assert "200 characters before" in text
 
 
 def test_a_real_scanner(scanner):

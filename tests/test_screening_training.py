@@ -427,3 +427,25 @@ def test_disguises_are_of_the_attacks_and_get_better():
     assert sum(len(group) for group in made["picked"]) > 18
     harmless = [record for record in records if record.label == 1]
     assert list(attempts(harmless, 3, worth, len)) == ["picked", "picked, padded"]
+
+
+def test_the_hold_out_is_the_manifests(lowered, tiny_student, corpus, tmp_path, monkeypatch):
+    """An archive has no report to ask."""
+    folder = shutil.copytree(lowered, tmp_path / "model")
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    holdout = {"fold": 3, "folds": 7, "hash_name": "sha256"}
+    manifest["encoder"]["tuned"] = {"holdout": holdout, "own_sources": []}
+    path.write_text(json.dumps(manifest))
+    pack(folder, tmp_path / "archive.raxe")
+    asked = []
+
+    def fit(*args, main_holdout, **options):
+        asked.append(main_holdout)
+        raise ValueError("enough")
+
+    monkeypatch.setattr("raxe_fast.training.screening_add.fit_screening", fit)
+    for model in (tmp_path / "archive.raxe", lowered / "rich.raxe"):
+        with pytest.raises(ValueError, match="enough"):
+            add_screening(model, tiny_student, corpus, options=LAX)
+    assert asked == [Holdout(3, 7), None]

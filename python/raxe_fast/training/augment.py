@@ -323,7 +323,8 @@ class _Maker:
                     continue
                 attack = pool.draw(rng, fold)
                 piece = rng.choice(LIVE_JOINTS).replace("{a}", attack.text.strip())
-                record = _new(attack, text + piece, "quoted")
+                license_ = "; ".join(dict.fromkeys((quoted.license, attack.license)))
+                record = _new(attack, text + piece, "quoted", license_)
                 made.append(Augmented(record, len(text), len(record.text)))
         return made
 

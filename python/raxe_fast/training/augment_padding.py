@@ -19,7 +19,7 @@ Side = Literal["before", "after", "both"]
 # Where the padding stands; an attacker buries what the model is to do last.
 SIDES: tuple[Side, ...] = ("before", "before", "after", "both")
 JOINTS = ("\n\n", "\n\n", "\n", " ", "\n---\n", "\n\n\n")
-_BORDER = re.compile(r"(?<=[.!?;。！？])\s+|\n+")
+_BORDER = re.compile(r"(?<=[.!?;\u3002\uff01\uff1f])\s+|\n+")
 # A word longer than this is cut.
 _NEAR = 80
 
@@ -38,7 +38,7 @@ def piece_of(text: str, chars: tuple[int, int], rng: random.Random) -> str:
     sentence's beginning on, up to the end of a word. Shorter texts come whole."""
     text = text.strip()
     low, high = chars
-    size = int(math.exp(rng.uniform(math.log(low), math.log(high))))
+    size = round(math.exp(rng.uniform(math.log(low), math.log(high))))
     if len(text) <= size:
         return text
     starts = [0, *(m.end() for m in _BORDER.finditer(text) if m.end() + size <= len(text))]

@@ -312,6 +312,23 @@ def _long_documents(found: dict[str, Any]) -> str:
     )
 
 
+def _padding(found: dict[str, Any]) -> str:
+    rows = [("none", _rate(found["recall"]), "", _rate(found["fpr"]))]
+    for row in found["rows"]:
+        ratio = row["ratio"]
+        shown = "-"
+        if ratio["value"] is not None:
+            shown = f"{ratio['value']:.2f} <small>{_interval(ratio, False, 2)}</small>"
+        name = f"{row['chars']:,} characters {_e(row['side'])}"
+        rows.append((name, _rate(row["recall"]), shown, _rate(row["fpr"])))
+    return (
+        "<h3>Texts beside unrelated text</h3>"
+        f"<p>{found['attack']:,} short attacks and {found['benign']:,} harmless texts, with a "
+        "piece of a harmless document before or after them.</p>"
+        + _table(("unrelated text", "recall", "of recall alone", "FPR"), rows)
+    )
+
+
 def _facts(report: dict[str, Any]) -> str:
     hardware = {k: v for k, v in report["hardware"].items() if not isinstance(v, dict)}
     packages = report["hardware"].get("packages") or {}
@@ -366,6 +383,7 @@ def render_report(report: dict[str, Any]) -> str:
             "<h2>Robustness</h2>",
             _obfuscation(robustness["obfuscation"]),
             _long_documents(robustness["long_documents"]),
+            _padding(robustness["padding"]),
         ]
     parts += ["<h2>This evaluation</h2>", _facts(report), "</body></html>"]
     return "\n".join(part for part in parts if part) + "\n"

@@ -1,6 +1,7 @@
-"""How detection holds up where it is hardest: disguised texts, and payloads in long documents.
+"""How detection holds up where it is hardest: disguised texts, payloads in long documents, attacks
+beside unrelated text.
 
-Both tables compare a text with itself: an encoded attack with the same attack in plain writing, a
+The tables compare a text with itself: an encoded attack with the same attack in plain writing, a
 payload inside a document with the payload alone. Harmless texts go through the same treatment, so
 that a detector that flags every disguise, or every long document, does not look good.
 
@@ -10,18 +11,17 @@ Results hold counts, rates and intervals, never a text.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from raxe_fast.training.augment_encodings import ENCODINGS
 from raxe_fast.training.corpus import Record
-from raxe_fast.training.metrics import rate, wilson
+from raxe_fast.training.metrics import rate
 from raxe_fast.training.robustness_documents import Placed, build_documents, place
 from raxe_fast.training.robustness_encodings import ALL_ENCODINGS, carry
+from raxe_fast.training.robustness_padding import measure_padding
 from raxe_fast.training.robustness_results import (
     PLAIN,
     EncodingRow,
@@ -31,101 +31,25 @@ from raxe_fast.training.robustness_results import (
     Robustness,
     RobustnessOptions,
 )
+from raxe_fast.training.robustness_shared import (
+    Flagger,
+    grouped_rate,
+    rate_of,
+    ratio_of,
+    short_texts,
+)
 
 if TYPE_CHECKING:
     from raxe_fast import Policy, Scanner, ScanResult
 
 __all__ = ["measure_robustness"]
 
-_RESAMPLES = 2000
-_ENDS = (2.5, 97.5)
-
-Bools = NDArray[np.bool_]
-
-
-@dataclass(slots=True)
-class _Flagger:
-    """Scans texts under one policy; counts statuses and reports progress."""
-
-    scanner: Scanner
-    policy: Policy
-    advance: Callable[[int], None]
-    status: dict[str, int] = field(default_factory=dict)
-
-    def scan(self, texts: Iterable[str]) -> list[ScanResult]:
-        results = []
-        for result in self.scanner.scan_iter(texts, policy=self.policy):
-            self.status[result.status] = self.status.get(result.status, 0) + 1
-            self.advance(1)
-            results.append(result)
-        return results
-
-    def flags(self, texts: Iterable[str]) -> Bools:
-        return np.array([result.is_threat for result in self.scan(texts)], dtype=np.bool_)
-
-    def take_status(self) -> dict[str, int]:
-        """The counts so far, sorted; counting starts anew."""
-        taken, self.status = dict(sorted(self.status.items())), {}
-        return taken
-
-
-def _draw(texts: Iterable[str], size: int, rng: random.Random) -> list[str]:
-    """At most ``size`` different texts, drawn without replacement whatever their order."""
-    pool = sorted(set(texts))
-    return rng.sample(pool, min(size, len(pool)))
-
-
-def _rate(flags: Bools) -> dict[str, Any]:
-    return rate(int(flags.sum()), len(flags))
-
-
-def _ratio(plain: Bools, encoded: Bools, seed: int) -> dict[str, Any]:
-    """Recall over plain recall of the same texts; None if no plain text was found.
-
-    The interval draws the four paired shares from their posterior under Jeffreys' prior: resampling
-    the texts would give it no width where all of them behave alike, however few there are.
-    """
-    cells = np.bincount(2 * plain.astype(np.int64) + encoded, minlength=4)
-    base = int(cells[2] + cells[3])
-    if not base:
-        return {"value": None, "interval": None}
-    value = int(cells[1] + cells[3]) / base
-    draws = np.random.default_rng(seed).dirichlet(cells + 0.5, size=_RESAMPLES)
-    low, high = np.percentile((draws[:, 1] + draws[:, 3]) / (draws[:, 2] + draws[:, 3]), _ENDS)
-    return {"value": value, "interval": [min(float(low), value), max(float(high), value)]}
-
-
-def _grouped_rate(flags: Bools, seed: int) -> dict[str, Any]:
-    """The rate of a (groups, n) table. The interval resamples groups, whose members are alike;
-    where all groups have the same rate it is Wilson's with one observation a group."""
-    out = _rate(flags.ravel())
-    if not flags.size:
-        return out
-    means = flags.mean(axis=1)
-    if means.min() == means.max():
-        interval = wilson(round(float(means.sum())), len(means)) or (0.0, 1.0)
-    else:
-        draws = np.random.default_rng(seed).integers(0, len(means), (_RESAMPLES, len(means)))
-        interval = tuple(np.percentile(means[draws].mean(axis=1), _ENDS))
-    out["interval"] = [float(end) for end in interval]
-    return out
-
 
 def _obfuscation(
-    records: Sequence[Record], options: RobustnessOptions, flagger: _Flagger
+    records: Sequence[Record], options: RobustnessOptions, flagger: Flagger
 ) -> ObfuscationTable:
     rng = random.Random(options.seed)
-    short = [r for r in records if r.text.strip() and len(r.text) <= options.text_chars]
-    attacks = _draw(
-        (r.text for r in short if r.label == 1 and r.family not in options.excluded_families),
-        options.texts,
-        rng,
-    )
-    benign = _draw(
-        (r.text for r in short if r.label == 0 and r.subfamily not in options.excluded_benign),
-        len(attacks),
-        rng,
-    )
+    attacks, benign = short_texts(records, options, rng)
     texts = attacks + benign
     is_attack = np.arange(len(texts)) < len(attacks)
     plain = flagger.flags(texts)
@@ -157,13 +81,13 @@ def _obfuscation(
                     carrier=carrier,
                     augmented=name in ENCODINGS,
                     unchanged=int(np.sum(~changed)),
-                    recall=_rate(flags[attack]),
-                    plain_recall=_rate(before),
+                    recall=rate_of(flags[attack]),
+                    plain_recall=rate_of(before),
                     # Plain writing is the same as itself: that is no measurement.
-                    ratio=_ratio(before, flags[attack], options.seed)
+                    ratio=ratio_of(before, flags[attack], options.seed)
                     if encoder is not None or carrier
                     else {"value": 1.0 if before.any() else None, "interval": None},
-                    fpr=_rate(flags[~attack]),
+                    fpr=rate_of(flags[~attack]),
                 )
             )
     return ObfuscationTable(len(attacks), len(benign), flagger.take_status(), tuple(rows))
@@ -198,7 +122,7 @@ def _overlaps(result: ScanResult, placed: Placed) -> bool:
 
 
 def _long_documents(
-    records: Sequence[Record], options: RobustnessOptions, flagger: _Flagger
+    records: Sequence[Record], options: RobustnessOptions, flagger: Flagger
 ) -> LongDocuments:
     payloads = _payloads(records, options, flagger.scanner)
     documents = build_documents(
@@ -234,7 +158,7 @@ def _long_documents(
         PositionRow(
             position=fraction,
             actual=float(actual[:, k].mean()) if len(chosen) else None,
-            recall=_rate(flags[:, k].ravel()),
+            recall=rate_of(flags[:, k].ravel()),
             located=rate(int(located[:, k].sum()), int(flags[:, k].sum())),
         )
         for k, fraction in enumerate(fractions)
@@ -249,10 +173,10 @@ def _long_documents(
             "most": max(tokens, default=0),
         },
         status=flagger.take_status(),
-        recall=_grouped_rate(by_document, options.seed),
-        gained=_grouped_rate(by_document[~clean[: len(chosen)]], options.seed),
-        short_recall=_rate(alone),
-        fpr=_rate(clean),
+        recall=grouped_rate(by_document, options.seed),
+        gained=grouped_rate(by_document[~clean[: len(chosen)]], options.seed),
+        short_recall=rate_of(alone),
+        fpr=rate_of(clean),
         rows=rows,
     )
 
@@ -265,7 +189,7 @@ def measure_robustness(
     *,
     progress: bool = False,
 ) -> Robustness:
-    """Both tables, from the texts of ``records``; the same input gives the same result.
+    """All tables, from the texts of ``records``; the same input gives the same result.
 
     A corpus without fitting texts gives tables whose rates have the value None. ``progress`` shows
     the number of scans on standard error.
@@ -282,9 +206,10 @@ def measure_robustness(
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not progress) as display:
         task = display.add_task("robustness", total=None)
-        flagger = _Flagger(scanner, policy, lambda count: display.advance(task, count))
+        flagger = Flagger(scanner, policy, lambda count: display.advance(task, count))
         return Robustness(
             options,
             _obfuscation(records, options, flagger),
             _long_documents(records, options, flagger),
+            measure_padding(records, options, flagger),
         )

@@ -13,6 +13,8 @@ __all__ = [
     "EncodingRow",
     "LongDocuments",
     "ObfuscationTable",
+    "PaddingRow",
+    "PaddingTable",
     "PositionRow",
     "Robustness",
     "RobustnessOptions",
@@ -28,8 +30,10 @@ class RobustnessOptions:
 
     ``texts`` attacks and as many harmless texts of at most ``text_chars`` characters are encoded.
     ``documents`` documents of about ``document_tokens`` tokens each get ``payloads`` payloads of
-    ``payload_tokens`` tokens, one at a time, at ``positions`` positions from start to end. Raises
-    ValueError for a count below 1 (``positions``: 2).
+    ``payload_tokens`` tokens, one at a time, at ``positions`` positions from start to end.
+    ``padding_chars``: characters of a document that are put beside the texts; 200, 600 and 1,600
+    are about 50, 150 and 400 tokens of English. Raises ValueError for a count below 1
+    (``positions``: 2), and for no padding.
     """
 
     texts: int = 150
@@ -47,6 +51,7 @@ class RobustnessOptions:
     document_subfamilies: frozenset[str] = frozenset(
         {"rag_passage", "documentation", "business_document", "web_page"}
     )
+    padding_chars: tuple[int, ...] = (200, 600, 1600)
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -55,6 +60,8 @@ class RobustnessOptions:
         for name, low in least.items():
             if getattr(self, name) < low:
                 raise ValueError(f"{name} must be at least {low}, not {getattr(self, name)!r}")
+        if not self.padding_chars or min(self.padding_chars) < 1:
+            raise ValueError("padding_chars must be one or more positive numbers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,12 +129,38 @@ class LongDocuments:
 
 
 @dataclass(frozen=True, slots=True)
+class PaddingRow:
+    """Texts with about ``chars`` characters of a harmless document ``side`` (before, after) them;
+    ``ratio`` is recall over that of the same attacks alone."""
+
+    side: str
+    chars: int
+    recall: dict[str, Any]
+    ratio: dict[str, Any]
+    fpr: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class PaddingTable:
+    """``attack`` and ``benign`` texts beside unrelated text; ``recall`` and ``fpr`` are those of
+    the texts alone. No rows where there is no document that is long enough."""
+
+    attack: int
+    benign: int
+    recall: dict[str, Any]
+    fpr: dict[str, Any]
+    status: dict[str, int]
+    rows: tuple[PaddingRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Robustness:
-    """Both tables, and the options they were made with."""
+    """All tables, and the options they were made with."""
 
     options: RobustnessOptions
     obfuscation: ObfuscationTable
     long_documents: LongDocuments
+    padding: PaddingTable
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-safe: sets become sorted lists, tuples lists."""
@@ -200,4 +233,19 @@ def print_robustness(robustness: dict[str, Any], console: Console) -> None:
         item = found[name]
         count = f"{item['count']} of {item['total']}"
         table.add_row(title, _short(item, digits=1), count, "")
+    console.print(table)
+
+    found = robustness["padding"]
+    table = Table(
+        "unrelated text", "recall, %", "of recall alone", "FPR, %", box=SIMPLE_HEAD,
+        title=f"padding, {found['attack']} attacks and {found['benign']} harmless texts",
+    )  # fmt: skip
+    table.add_row("none", _short(found["recall"]), "", _short(found["fpr"]))
+    for row in found["rows"]:
+        table.add_row(
+            f"{row['chars']:,} characters {row['side']}",
+            _short(row["recall"]),
+            _short(row["ratio"], 1, 2),
+            _short(row["fpr"]),
+        )
     console.print(table)

@@ -57,7 +57,7 @@ def add_screening(
                 train,
                 dev,
                 Path(work),
-                main_holdout=_main_holdout(folder),
+                main_holdout=_main_holdout(base, folder),
                 options=options,
             )
         members = sorted({*members, ENCODER_MEMBER, HEADS_MEMBER})
@@ -159,11 +159,15 @@ def print_screening(report: dict[str, Any], console: Console) -> None:
         console.print(table)
 
 
-def _main_holdout(folder: Path) -> Holdout | None:
-    """The hold-out of the model's own encoder, where its report tells."""
+def _main_holdout(manifest: dict[str, Any], folder: Path) -> Holdout | None:
+    """The hold-out of the model's own encoder, as its manifest tells, or, of models made before
+    manifests did, its report."""
     try:
-        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-        return Holdout(**report["training"]["holdout"])
+        told = manifest["encoder"].get("tuned")
+        if told is None:
+            report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+            told = report["training"]
+        return Holdout(**told["holdout"])
     except (OSError, ValueError, TypeError, KeyError):
         return None
 
