@@ -4,12 +4,12 @@ and throughput.py.
     probe.py import                                      wall time of `import raxe_fast`
     probe.py first MODEL BACKEND TEXT                    import + load + first scan
     probe.py steady BACKEND MODEL SCANS TEXTS.jsonl      memory, CPU time and rate of SCANS scans
-    probe.py stream BACKEND MODEL BATCH TEXTS.jsonl      says "ready", waits for a line on stdin,
+    probe.py stream BACKEND MODEL BATCH WORKERS TEXTS.jsonl  says "ready", waits for a line on stdin,
                                                          then time to scan all texts once
 
 BACKEND: of raxe-fast (threads=1); for steady also "reference". MODEL: a directory; for raxe-fast it
 may be empty (the shipped model). BATCH: 0 for `Scanner.scan` in a loop, else the batch_size of
-`Scanner.scan_iter`. TEXTS.jsonl: one JSON string per line. Times in milliseconds, memory in MB
+`Scanner.scan_iter`; WORKERS: its threads. TEXTS.jsonl: one JSON string per line. Times in milliseconds, memory in MB
 (10^6 bytes).
 """
 
@@ -100,7 +100,9 @@ def probe_steady(backend: str, model: str, scans: int, texts_file: str) -> dict[
     }
 
 
-def probe_stream(backend: Any, model: str, batch: int, texts_file: str) -> dict[str, object]:
+def probe_stream(
+    backend: Any, model: str, batch: int, workers: int, texts_file: str
+) -> dict[str, object]:
     import raxe_fast
 
     scanner = raxe_fast.Scanner(model or None, threads=1, backend=backend, batch_size=max(batch, 1))
@@ -113,7 +115,7 @@ def probe_stream(backend: Any, model: str, batch: int, texts_file: str) -> dict[
     sys.stdin.readline()
     wall, cpu = time.perf_counter_ns(), time.process_time_ns()
     if batch:
-        statuses = [result.status for result in scanner.scan_iter(iter(texts))]
+        statuses = [result.status for result in scanner.scan_iter(iter(texts), workers=workers)]
     else:
         statuses = [scanner.scan(text).status for text in texts]
     cpu, wall = time.process_time_ns() - cpu, time.perf_counter_ns() - wall
@@ -135,7 +137,7 @@ def main(arguments: list[str]) -> int:
     elif kind == "steady":
         result = probe_steady(rest[0], rest[1], int(rest[2]), rest[3])
     elif kind == "stream":
-        result = probe_stream(rest[0], rest[1], int(rest[2]), rest[3])
+        result = probe_stream(rest[0], rest[1], int(rest[2]), int(rest[3]), rest[4])
     else:
         raise SystemExit(f"unknown probe: {kind}")
     print(json.dumps(result))

@@ -2,7 +2,8 @@
 
     python bench/throughput.py --mix ../shared/data/test.jsonl.gz --output throughput.json
 
-Both backends, several batch sizes, one process and several at a time. See bench/README.md.
+Both backends, several batch sizes, one process and several at a time, one thread and several in a
+process. See bench/README.md.
 """
 
 from __future__ import annotations
@@ -37,15 +38,19 @@ GOAL = 2000.0  # texts per second per core
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """A way to scan a file of texts; `batch` 0 is `scan` in a loop."""
+    """A way to scan a file of texts; `batch` 0 is `scan` in a loop. `workers`: threads of each of
+    the processes."""
 
     backend: str
     batch: int
     processes: int
+    workers: int = 1
 
     @property
     def name(self) -> str:
         call = f"scan_iter, batch {self.batch}" if self.batch else "scan in a loop"
+        if self.workers > 1:
+            call += f", {self.workers} workers"
         return f"{self.backend}, {call}, {self.processes} process{'es'[: 2 * (self.processes > 1)]}"
 
 
@@ -60,18 +65,25 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         "--batches", type=int, nargs="+", default=[0, 1, 8, 32], help="0: scan in a loop"
     )
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2], help="at a time")
+    parser.add_argument(
+        "--workers", type=int, nargs="*", default=[2], help="threads of one process, also measured"
+    )
     parser.add_argument("--model", type=Path, help="model directory or .raxe (default: shipped)")
     parser.add_argument("--output", type=Path, required=True, help="the JSON record")
     options = parser.parse_args(arguments)
-    if min(options.texts, options.rounds, *options.processes) < 1 or min(options.batches) < 0:
-        parser.error("--texts, --rounds and --processes must be at least 1, --batches at least 0")
+    least = min(options.texts, options.rounds, *options.processes, *options.workers)
+    if least < 1 or min(options.batches) < 0:
+        parser.error(
+            "--texts, --rounds, --processes and --workers must be at least 1, --batches at least 0"
+        )
     return options
 
 
 def run_once(way: Way, model: str, texts: Path) -> list[dict[str, Any]]:
     """What each of the processes measured; all of them begin together, once all are loaded, and
     each scans all of the texts. Raises RuntimeError where one fails."""
-    command = [sys.executable, str(PROBE), "stream", way.backend, model, str(way.batch), str(texts)]
+    command = [sys.executable, str(PROBE), "stream", way.backend, model, str(way.batch),
+               str(way.workers), str(texts)]  # fmt: skip
     with ExitStack() as stack:
         running = [
             stack.enter_context(
@@ -107,9 +119,9 @@ def run_once(way: Way, model: str, texts: Path) -> list[dict[str, Any]]:
 
 
 def rates(way: Way, runs: Sequence[Sequence[dict[str, Any]]]) -> dict[str, Any]:
-    """Texts per second of each round: of all processes together, per process (a core each, as long
-    as there are cores), and per second of CPU time, which other processes' load does not change
-    as much. `value` is the median of the rounds."""
+    """Texts per second of each round: of all processes together, per thread of one (a core each, as
+    long as there are cores), and per second of CPU time, which other processes' load does not
+    change as much. `value` is the median of the rounds."""
     together = [sum(p["texts"] / (p["wall_ms"] / 1e3) for p in run) for run in runs]
     per_cpu_second = [
         sum(p["texts"] for p in run) / (sum(p["cpu_ms"] for p in run) / 1e3) for run in runs
@@ -123,8 +135,11 @@ def rates(way: Way, runs: Sequence[Sequence[dict[str, Any]]]) -> dict[str, Any]:
         "backend": way.backend,
         "batch": way.batch,
         "processes": way.processes,
+        "workers": way.workers,
         "texts_per_second": spread(together),
-        "texts_per_second_per_process": spread([value / way.processes for value in together]),
+        "texts_per_second_per_core": spread(
+            [value / (way.processes * way.workers) for value in together]
+        ),
         "texts_per_cpu_second": spread(per_cpu_second),
         "peak_rss_mb": max(p["memory"]["VmHWM"] for run in runs for p in run),
         "not_ok": sum(p["not_ok"] for p in runs[0]),
@@ -135,13 +150,13 @@ def print_table(report: dict[str, Any]) -> None:
     terminal = Console()
     table = Table(title=f"texts per second, median of {report['settings']['rounds']} rounds")
     table.add_column("way")
-    for name in ("all processes", "per process", "per CPU second", "peak RSS MB"):
+    for name in ("all processes", "per core", "per CPU second", "peak RSS MB"):
         table.add_column(name, justify="right")
     for name, found in report["ways"].items():
         table.add_row(
             name,
             f"{found['texts_per_second']['value']:.1f}",
-            f"{found['texts_per_second_per_process']['value']:.1f}",
+            f"{found['texts_per_second_per_core']['value']:.1f}",
             f"{found['texts_per_cpu_second']['value']:.1f}",
             f"{found['peak_rss_mb']:.0f}",
         )
@@ -159,6 +174,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for backend in dict.fromkeys(options.backends)
         for batch in dict.fromkeys(options.batches)
     ]
+    ways += [
+        Way(backend, 1, 1, workers)
+        for backend in dict.fromkeys(options.backends)
+        for workers in dict.fromkeys(options.workers)
+        if workers > 1
+    ]
     load = [load_average()]
     runs: dict[Way, list[list[dict[str, Any]]]] = {way: [] for way in ways}
     with locate_model(options.model) as model, tempfile.TemporaryDirectory() as folder:
@@ -175,8 +196,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 runs[way].append(run_once(way, given, path))
         model_id = model.model_id
     found = {way.name: rates(way, runs[way]) for way in ways}
-    best = max(found, key=lambda name: found[name]["texts_per_second_per_process"]["value"])
-    value = found[best]["texts_per_second_per_process"]["value"]
+    best = max(found, key=lambda name: found[name]["texts_per_second_per_core"]["value"])
+    value = found[best]["texts_per_second_per_core"]["value"]
     report = {
         "schema": 1,
         "benchmark": "throughput",

@@ -152,14 +152,19 @@ def test_throughput_record(tiny_model: Path, mix: Path, tmp_path: Path) -> None:
     report = json.loads(output.read_text())
     assert report["settings"]["texts"] == len(TEXTS)
     ways = report["ways"].values()
-    found = {(way["backend"], way["batch"], way["processes"]) for way in ways}
-    assert found == {(b, n, p) for b in ("onnxruntime", "native") for n in (0, 2) for p in (1, 2)}
+    found = {(way["backend"], way["batch"], way["processes"], way["workers"]) for way in ways}
+    assert found == {
+        (backend, *way)
+        for backend in ("onnxruntime", "native")
+        for way in ((0, 1, 1), (0, 2, 1), (2, 1, 1), (2, 2, 1), (1, 1, 2))
+    }
     for way in ways:
-        together, each = way["texts_per_second"], way["texts_per_second_per_process"]
-        assert together["value"] == pytest.approx(way["processes"] * each["value"], abs=0.05)
+        together, each = way["texts_per_second"], way["texts_per_second_per_core"]
+        cores = way["processes"] * way["workers"]
+        assert together["value"] == pytest.approx(cores * each["value"], abs=0.05)
         assert way["texts_per_cpu_second"]["value"] > 0 and way["not_ok"] == 0
     assert report["best_per_core"]["value"] == max(
-        way["texts_per_second_per_process"]["value"] for way in ways
+        way["texts_per_second_per_core"]["value"] for way in ways
     )
 
 

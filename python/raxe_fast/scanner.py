@@ -27,6 +27,7 @@ from raxe_fast.screening import open_screen, screening_score
 from raxe_fast.selftest import check_encoder, open_encoder, open_windower
 from raxe_fast.tokeniser import TokeniserKind
 from raxe_fast.verdict import Plan, Reading, VerdictMaker
+from raxe_fast.workers import available_cpus, in_order
 
 if TYPE_CHECKING:
     from raxe_fast import _core
@@ -225,19 +226,31 @@ class Scanner:
         policy: Policy | None = None,
         explain: bool = False,
         lookahead: int = 64,
+        workers: int | None = 1,
     ) -> Iterator[ScanResult]:
         """Scan a stream of texts of any length: results in order, in bounded memory.
 
-        With ``batch_size`` 1 each result comes before the next text is asked for; otherwise at
-        most ``lookahead`` texts are read ahead to fill batches. Raises ``TypeError`` naming the
-        index when it gets to an item that is not a ``str``.
+        With ``workers`` 1 and ``batch_size`` 1 each result comes before the next text is asked
+        for; otherwise at most ``lookahead`` texts are read ahead. ``workers`` threads work on the
+        texts (None: one for each CPU that the process may use), each on texts of its own, with the
+        same results; ``batch_size`` then counts for nothing. Raises ``TypeError`` naming the index
+        when it gets to an item that is not a ``str``, and ``ValueError`` for workers that would all
+        be pinned to the same CPUs.
         """
-        if lookahead < 1:
-            raise ValueError(f"lookahead must be at least 1, not {lookahead!r}")
+        if workers is None:
+            workers = available_cpus()
+        for name, value in (("lookahead", lookahead), ("workers", workers)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, not {value!r}")
+        if workers > 1 and self._encoder.cpus is not None:
+            raise ValueError(f"{workers} workers would all be pinned to CPUs {self._encoder.cpus}")
         plan = self._plan if policy is None else self._plan_for(policy)
         if self._closed:
             raise RuntimeError("this scanner is closed")
         checked = _checked(texts)
+        if workers > 1:
+            work = partial(self._scan_one, plan=plan, explain=explain)
+            return in_order(checked, work, workers=workers, lookahead=lookahead)
         if self._batches and lookahead > 1:
             return self._scan_batches(checked, plan, explain, lookahead)
         return (self._scan_one(text, plan, explain) for text in checked)

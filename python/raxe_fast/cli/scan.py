@@ -6,12 +6,13 @@ import argparse
 import json
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from raxe_fast.cli.inputs import BadInput, Item, read_inputs
-from raxe_fast.cli.shared import add_scanner_arguments
+from raxe_fast.cli.shared import add_scanner_arguments, positive
 
 if TYPE_CHECKING:
     from raxe_fast.policy import Policy
@@ -33,13 +34,6 @@ def _probability(value: str) -> float:
     number = float(value)
     if not 0.0 <= number <= 1.0:
         raise argparse.ArgumentTypeError(f"{value} is not in [0, 1]")
-    return number
-
-
-def _positive(value: str) -> int:
-    number = int(value)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not at least 1")
     return number
 
 
@@ -67,7 +61,10 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--threshold", type=_probability, help="block from this score on")
     parser.add_argument("--fail-open", action="store_true", help="allow a text whose scan failed")
     parser.add_argument("--model", help="directory, .raxe archive or installed id")
-    parser.add_argument("--threads", type=_positive, default=1, help="encoder threads (default 1)")
+    parser.add_argument("--threads", type=positive, default=1, help="encoder threads (default 1)")
+    parser.add_argument(
+        "--workers", type=positive, default=1, help="texts scanned at a time (default 1)"
+    )
     add_scanner_arguments(parser)
     parser.add_argument("--deadline-ms", type=float, help="time for one text")
 
@@ -91,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
         deadline_ms=args.deadline_ms,
         backend=args.backend,
     ) as scanner:
-        session = _Session(args.explain)
+        session = _Session(args.explain, args.workers)
         pairs = session.scan(scanner, entries)
         if args.quiet:
             for _ in pairs:
@@ -119,22 +116,29 @@ def _policy(args: argparse.Namespace) -> Policy:
 class _Session:
     """Runs the scan; counts threats and unreadable inputs as they pass."""
 
-    def __init__(self, explain: bool) -> None:
+    def __init__(self, explain: bool, workers: int) -> None:
         self.explain = explain
+        self.workers = workers
         self.threats = 0
         self.bad = 0
 
     def scan(
         self, scanner: Any, entries: Iterator[Item | BadInput]
     ) -> Iterator[tuple[Item, ScanResult]]:
-        for entry in entries:
-            if isinstance(entry, BadInput):
-                self.bad += 1
-                print(f"raxe-fast: {entry.where}: {entry.message}", file=sys.stderr)
-                continue
-            result: ScanResult = scanner.scan(entry.text, explain=self.explain)
+        waiting: deque[Item] = deque()
+
+        def texts() -> Iterator[str]:
+            for entry in entries:
+                if isinstance(entry, BadInput):
+                    self.bad += 1
+                    print(f"raxe-fast: {entry.where}: {entry.message}", file=sys.stderr)
+                    continue
+                waiting.append(entry)
+                yield entry.text
+
+        for result in scanner.scan_iter(texts(), explain=self.explain, workers=self.workers):
             self.threats += result.is_threat
-            yield entry, result
+            yield waiting.popleft(), result
 
 
 def _print_json(pairs: Iterator[tuple[Item, ScanResult]]) -> None:
