@@ -4,13 +4,14 @@ and throughput.py.
     probe.py import                                      wall time of `import raxe_fast`
     probe.py first MODEL BACKEND TEXT                    import + load + first scan
     probe.py steady BACKEND MODEL SCANS TEXTS.jsonl      memory, CPU time and rate of SCANS scans
-    probe.py stream BACKEND MODEL BATCH WORKERS TEXTS.jsonl  says "ready", waits for a line on stdin,
+    probe.py stream BACKEND MODEL BATCH WORKERS TEXTS.jsonl
+                                                         says "ready", waits for a line on stdin,
                                                          then time to scan all texts once
 
 BACKEND: of raxe-fast (threads=1); for steady also "reference". MODEL: a directory; for raxe-fast it
 may be empty (the shipped model). BATCH: 0 for `Scanner.scan` in a loop, else the batch_size of
-`Scanner.scan_iter`; WORKERS: its threads. TEXTS.jsonl: one JSON string per line. Times in milliseconds, memory in MB
-(10^6 bytes).
+`Scanner.scan_iter`; WORKERS: its threads. TEXTS.jsonl: one JSON string per line. Times in
+milliseconds, memory in MB (10^6 bytes).
 """
 
 from __future__ import annotations

@@ -210,6 +210,17 @@ def test_batches(tiny_model, scanner):
         assert [r.windows for r in batched.scan(texts)] == [r.windows for r in expected]
 
 
+def test_blank_texts_say_nothing_in_batches_either(tiny_model, scanner):
+    texts = ["", " \n\t", QUESTION, "\u3000"]
+    with Scanner(tiny_model, batch_size=4) as batched:
+        for explain in (False, True):
+            found = batched.scan(texts, explain=explain)
+            for text, result in zip(texts, found, strict=True):
+                if text != QUESTION:
+                    assert stable(result) == stable(scanner.scan(text, explain=explain))
+                    assert result.reasons == ()
+
+
 def test_scan_iter_is_lazy_and_bounded(scanner, tiny_model):
     pulled = 0
 

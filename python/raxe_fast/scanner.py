@@ -173,7 +173,7 @@ class Scanner:
         """What the screening network says of each window of a text, in reading order, then of the
         windows of its decoded parts: logits of an attack, NaN where not finite. Empty for a model
         or scanner without screening, and for a text of white space. No verdict: for measuring."""
-        return [] if not text or text.isspace() else self._reader.logits(text)
+        return [] if _is_blank(text) else self._reader.logits(text)
 
     @property
     def tokeniser(self) -> TokeniserKind:
@@ -366,7 +366,7 @@ class Scanner:
             start = perf_counter_ns()
         if type(text) is not str:
             text = str.__str__(text)  # a subclass's own methods play no part
-        if not text or text.isspace():
+        if _is_blank(text):
             return self._verdicts.empty(text, start)
         reading = Reading(start, len(text))
         try:
@@ -457,10 +457,17 @@ class Scanner:
                 yield from (self._scan_one(text, plan, explain) for text in texts_)
                 continue
             for text, reading, items in zip(texts_, readings, scored, strict=True):
+                if _is_blank(text):
+                    yield self._verdicts.empty(text, reading.start_ns)
+                    continue
                 try:
                     yield self._verdict(text, items, reading, plan, explain)
                 except Exception as error:
                     yield self._verdicts.failed(text, plan, reading, error)
+
+
+def _is_blank(text: str) -> bool:
+    return not text or text.isspace()
 
 
 def _checked(texts: Iterable[str]) -> Iterator[str]:
