@@ -24,10 +24,11 @@ KINDS = frozenset(
      "support_intent", "system_prompt", "table", "tool_json", "web_page"]
 )  # fmt: skip
 FILES = frozenset(
-    ["agents", "direct", "email_errands", "extraction", "extraction_commands",
-     "harmful_lookalikes", "harmful_pii_command", "indirect_documents", "indirect_tools",
-     "jailbreak", "jailbreak_scenarios", "jailbreak_stories", "languages", "multilingual",
-     "prompt_injection", "thin_kinds", "tool_outputs"]
+    ["agent_traces", "agents", "direct", "disguised_jailbreaks", "email_errands", "extraction",
+     "extraction_commands", "harmful_lookalikes", "harmful_pii_command", "indirect_documents",
+     "indirect_tools", "jailbreak", "jailbreak_scenarios", "jailbreak_stories", "languages",
+     "mailbox_agents", "many_languages", "multilingual", "planted_errands", "prompt_injection",
+     "safe_lookalikes", "thin_kinds", "tool_outputs"]
 )  # fmt: skip
 HARMLESS_FILES = frozenset(["benign", "everyday", "hard_negatives"])
 
@@ -163,7 +164,8 @@ def test_every_file_ships_texts_of_both_kinds_or_harmless_ones(own):
 def test_attacks_inside_texts_are_marked(own):
     """Only the files about documents, tools and agents have many; the others attack directly."""
     marked = Counter(item.record.source for item in own if item.end > item.begin)
-    names = ("agents", "email_errands", "indirect_documents", "indirect_tools", "tool_outputs")
+    names = ("agent_traces", "agents", "email_errands", "indirect_documents", "indirect_tools",
+             "planted_errands", "tool_outputs")  # fmt: skip
     many = {f"{SOURCE_PREFIX}{name}" for name in names}
     assert {source for source, count in marked.items() if count > 100} == many
     assert sum(marked.values()) > 600
@@ -187,8 +189,8 @@ def test_families_of_attacks(own):
     encoded = found.pop("encoding_obfuscation")
     assert min(found.values()) >= 160 and 20 <= encoded < 0.02 * len(attacks)
     assert {r.source for r in attacks if r.family == "encoding_obfuscation"} == {
-        f"{SOURCE_PREFIX}extraction_commands"
-    }
+        f"{SOURCE_PREFIX}extraction_commands", f"{SOURCE_PREFIX}many_languages",
+    }  # fmt: skip
 
 
 def test_no_text_twice(own):
