@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -24,11 +29,14 @@ TEXTS = [
 ] * 3
 
 
+PATIENCE = 300.0  # seconds; a busy machine may let a thread wait
+
+
 def in_order(items, work, *, workers, lookahead, size=None):
     return Team(work, workers=workers, size=size).results(items, lookahead)
 
 
-def wait_for(condition, seconds=20.0):
+def wait_for(condition, seconds=PATIENCE):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it never came about"
@@ -66,7 +74,7 @@ def test_order_and_bound(delays, workers, lookahead, size):
 
 
 def test_work_is_done_at_the_same_time():
-    together = threading.Barrier(3, timeout=20)
+    together = threading.Barrier(3, timeout=PATIENCE)
     assert (
         list(in_order(iter("abc"), lambda _: together.wait() >= 0, workers=3, lookahead=3))
         == [True] * 3
@@ -151,7 +159,7 @@ class Held:
 
     def __call__(self, item):
         self.begun.append(item[0])
-        assert self.gates[item[0]].wait(20)
+        assert self.gates[item[0]].wait(PATIENCE)
         return item[0]
 
     def let_go(self, *numbers):
@@ -176,7 +184,7 @@ def test_the_due_item_first_then_the_longest():
     stream = in_order(items(), work, workers=2, lookahead=9, size=lambda item: item[1])
     consumer = threading.Thread(target=lambda: results.extend(stream))
     consumer.start()
-    assert read.wait(20)
+    assert read.wait(PATIENCE)
     steps = [
         (1, 3),  # 0 is due and worked on, so the longest, of two the older
         (0, 2),  # 0 and 1 are done: 2 is due, short as it is
@@ -191,7 +199,7 @@ def test_the_due_item_first_then_the_longest():
         assert work.begun[count:] == [taken]
     assert results == [0, 1, 2, 3]
     work.let_go(4, 6)
-    consumer.join(20)
+    consumer.join(PATIENCE)
     assert results == list(range(len(sizes)))
 
 
@@ -226,7 +234,7 @@ def test_stop_wakes_who_waits():
     assert stopper.is_alive(), "it waits for what has begun"
     work.let_go(*range(6))
     for thread in (stopper, consumer):
-        thread.join(20)
+        thread.join(PATIENCE)
         assert not thread.is_alive()
     assert work.begun == [0]
     assert seen[0] == 0 and isinstance(seen[1], Stopped) and len(seen) == 2
@@ -343,7 +351,7 @@ def test_a_long_text_is_begun_before_its_turn(stubbed):
 
     def scan_one(text, *arguments, **named):
         begun.append(texts.index(text))
-        assert text != texts[0] or held.wait(20)
+        assert text != texts[0] or held.wait(PATIENCE)
         return real(text, *arguments, **named)
 
     def stream():
@@ -359,7 +367,7 @@ def test_a_long_text_is_begun_before_its_turn(stubbed):
     consumer.start()
     wait_for(lambda: len(begun) == 5)
     held.set()
-    consumer.join(20)
+    consumer.join(PATIENCE)
     assert begun[0] == 0 and begun[-1] == 5
     rest = [number for number in begun[1:-1] if number != 1]
     assert rest in ([3, 4, 2], [2, 3, 4], [3, 2, 4]) and rest.index(3) < rest.index(4)
@@ -386,7 +394,8 @@ def test_closing_the_scanner_ends_its_streams(tiny_model, options):
 def test_closing_from_another_thread(stubbed):
     before = threading.active_count()
     scanner = stubbed({"seconds": 0.002})
-    closer = threading.Timer(0.1, scanner.close)
+    some = threading.Event()
+    closer = threading.Thread(target=lambda: some.wait(PATIENCE) and scanner.close())
     closer.start()
 
     def endless():
@@ -398,6 +407,7 @@ def test_closing_from_another_thread(stubbed):
         for result in scanner.scan_iter(endless(), workers=3):
             assert result.status == "ok"
             count += 1
+            some.set()
     closer.join()
     assert count and threading.active_count() == before
 
@@ -466,6 +476,83 @@ def test_what_cannot_be(scanner, tiny_model):
             scanner.scan_iter(TEXTS, **bad)
     with Scanner(tiny_model, cpus=[0]) as pinned, pytest.raises(ValueError, match="pinned"):
         pinned.scan_iter(TEXTS, workers=2)
+
+
+COMMAND = [sys.executable, "-c", "import sys; from raxe_fast.cli import main; sys.exit(main())"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals")
+@pytest.mark.parametrize("options", [["--workers", "1"], ["--workers", "2"], ["--quiet"]])
+def test_progress_on_a_terminal_leaves_the_output_alone(tiny_model, tmp_path, options):
+    import pty
+
+    ours, theirs = pty.openpty()
+    lines = [f"Line {i} is about bread." for i in range(40)]
+    printed = tmp_path / "out.jsonl"
+    with printed.open("wb") as out:
+        command = subprocess.Popen(
+            [*COMMAND, "scan", "--model", str(tiny_model), "--lines", *options, "none.jsonl", "-"],
+            stdin=subprocess.PIPE, stdout=out, stderr=theirs,
+            env={**os.environ, "TERM": "xterm"},
+        )  # fmt: skip
+    os.close(theirs)
+    shown = bytearray()
+
+    def read():
+        while True:
+            try:
+                found = os.read(ours, 65536)
+            except OSError:  # nobody writes any more
+                return
+            if not found:
+                return
+            shown.extend(found)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    assert command.stdin is not None
+    wait_for(lambda: b"none.jsonl" in shown)  # it has begun to read
+    time.sleep(0.6)  # however fast the machine, there is time for a word then
+    command.stdin.write("".join(f"{line}\n" for line in lines).encode())
+    command.stdin.close()
+    assert command.wait(PATIENCE) == 2  # none.jsonl
+    reader.join(PATIENCE)
+    os.close(ours)
+    found = printed.read_text().splitlines()
+    if "--quiet" in options:
+        assert found == []
+    else:
+        assert [json.loads(line)["line"] for line in found] == list(range(1, 41))
+    assert b"texts/s" in shown and b'"source"' not in shown
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signal")
+def test_an_interrupt_ends_the_command(tiny_model):
+    command = subprocess.Popen(
+        [*COMMAND, "scan", "--model", str(tiny_model), "--lines", "--workers", "2", "-"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert command.stdin is not None and command.stdout is not None
+
+    def write():
+        try:
+            while True:
+                command.stdin.write(b"Bread is good.\n" * 100)
+                command.stdin.flush()
+        except OSError:  # it has gone
+            pass
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    assert command.stdout.read(1) == b"{"  # it is in the middle of its work
+    drain = threading.Thread(target=command.stdout.read)
+    drain.start()
+    command.send_signal(signal.SIGINT)
+    assert command.wait(PATIENCE) == 130
+    assert command.stderr.read() == b""
+    for thread in (writer, drain):
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
 
 
 def test_the_command(tiny_model, tmp_path, capsys):
