@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -13,6 +13,7 @@ from os import PathLike
 from time import perf_counter_ns
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, overload
+from weakref import WeakSet
 
 import numpy as np
 import numpy.typing as npt
@@ -25,9 +26,10 @@ from raxe_fast.reader import Reader
 from raxe_fast.result import ScanResult
 from raxe_fast.screening import open_screen, screening_score
 from raxe_fast.selftest import check_encoder, open_encoder, open_windower
+from raxe_fast.stream import CLOSED, Progress, watched
 from raxe_fast.tokeniser import TokeniserKind
 from raxe_fast.verdict import Plan, Reading, VerdictMaker
-from raxe_fast.workers import available_cpus, in_order
+from raxe_fast.workers import Team, available_cpus, default_lookahead
 
 if TYPE_CHECKING:
     from raxe_fast import _core
@@ -136,6 +138,7 @@ class Scanner:
             decode=decode,
             screen=self._screen,
         )
+        self._max_chars = max_chars
         self._batches = batch_size > 1 and deadline_ms is None
         self._batcher = Batcher(self._encoder, self._reader, self._scorer, batch_size, max_windows)
         self._async_workers = async_workers
@@ -143,6 +146,7 @@ class Scanner:
         self._plan = self._plan_for(policy or Policy())
         self._lock = threading.Lock()
         self._executor: ThreadPoolExecutor | None = None
+        self._teams: WeakSet[Team[str, ScanResult]] = WeakSet()  # of streams not yet at their end
         self._closed = False
         check_encoder(loaded.selftest, self._encoder, spec.file, loaded.path, limit=_STARTUP_CHECKS)
         self.warm_up()
@@ -211,7 +215,7 @@ class Scanner:
         """
         plan = self._plan if policy is None else self._plan_for(policy)
         if self._closed:
-            raise RuntimeError("this scanner is closed")
+            raise RuntimeError(CLOSED)
         if isinstance(texts, str):
             return self._scan_one(texts, plan, explain)
         checked = list(_checked(texts))
@@ -225,20 +229,33 @@ class Scanner:
         *,
         policy: Policy | None = None,
         explain: bool = False,
-        lookahead: int = 64,
+        lookahead: int | None = None,
         workers: int | None = 1,
+        progress: Progress | None = None,
     ) -> Iterator[ScanResult]:
         """Scan a stream of texts of any length: results in order, in bounded memory.
 
         With ``workers`` 1 and ``batch_size`` 1 each result comes before the next text is asked
-        for; otherwise at most ``lookahead`` texts are read ahead. ``workers`` threads work on the
-        texts (None: one for each CPU that the process may use), each on texts of its own, with the
-        same results; ``batch_size`` then counts for nothing. Raises ``TypeError`` naming the index
-        when it gets to an item that is not a ``str``, and ``ValueError`` for workers that would all
-        be pinned to the same CPUs.
+        for; otherwise at most ``lookahead`` texts are read whose results have not been fetched
+        (None: 64, and 32 for each worker where that is more). ``workers`` threads work on the texts
+        (None: one for each CPU that the process may use), each on texts of its own, long ones
+        before their turn, with the same results; ``batch_size`` then counts for nothing.
+
+        ``progress`` is called in the thread that fetches the results, with the number of texts done
+        and of their characters: at most four times a second, and once more when all are done. What
+        it raises ends the stream.
+
+        Closing the iterator, or an interrupt, drops the texts not begun and waits for the others;
+        after :meth:`close` of the scanner it raises ``RuntimeError``. Raises ``TypeError`` naming
+        the index when it gets to an item that is not a ``str``, and what ``texts`` raises in its
+        place; ``ValueError`` for workers that would all be pinned to the same CPUs.
         """
         if workers is None:
             workers = available_cpus()
+        if lookahead is None:
+            lookahead = default_lookahead(workers)
+        if progress is not None and not callable(progress):
+            raise TypeError(f"progress must be callable, not {type(progress).__name__}")
         for name, value in (("lookahead", lookahead), ("workers", workers)):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, not {value!r}")
@@ -246,14 +263,16 @@ class Scanner:
             raise ValueError(f"{workers} workers would all be pinned to CPUs {self._encoder.cpus}")
         plan = self._plan if policy is None else self._plan_for(policy)
         if self._closed:
-            raise RuntimeError("this scanner is closed")
+            raise RuntimeError(CLOSED)
         checked = _checked(texts)
+        results: Generator[ScanResult, None, None]
         if workers > 1:
-            work = partial(self._scan_one, plan=plan, explain=explain)
-            return in_order(checked, work, workers=workers, lookahead=lookahead)
-        if self._batches and lookahead > 1:
-            return self._scan_batches(checked, plan, explain, lookahead)
-        return (self._scan_one(text, plan, explain) for text in checked)
+            results = self._team(plan, explain, workers).results(checked, lookahead)
+        elif self._batches and lookahead > 1:
+            results = self._scan_batches(checked, plan, explain, lookahead)
+        else:
+            results = (self._scan_one(text, plan, explain) for text in checked)
+        return watched(results, lambda: self._closed, progress)
 
     @overload
     async def scan_async(  # type: ignore[overload-overlap]
@@ -278,7 +297,7 @@ class Scanner:
         """
         with self._lock:
             if self._closed:
-                raise RuntimeError("this scanner is closed")
+                raise RuntimeError(CLOSED)
             if self._executor is None:
                 self._executor = ThreadPoolExecutor(self._async_workers, "raxe-fast")
             executor = self._executor
@@ -297,10 +316,14 @@ class Scanner:
                 self._scan_one("warm " * words, self._unscreened, True)
 
     def close(self) -> None:
-        """Refuse new scans and wait for those of :meth:`scan_async`. May be called twice."""
+        """Refuse new scans, end the streams of :meth:`scan_iter`, and wait for what other threads
+        have begun for these and for :meth:`scan_async`. May be called twice."""
         with self._lock:
             self._closed = True
             executor, self._executor = self._executor, None
+            teams = list(self._teams)
+        for team in teams:
+            team.stop()
         if executor is not None:
             executor.shutdown(wait=True)
 
@@ -357,6 +380,17 @@ class Scanner:
     def _unscreened(self) -> Plan:
         """The default plan, but the encoder reads everything."""
         return self._plan._replace(clear_below=None)
+
+    def _team(self, plan: Plan, explain: bool, workers: int) -> Team[str, ScanResult]:
+        """Threads for one stream, which :meth:`close` stops."""
+        work = partial(self._scan_one, plan=plan, explain=explain)
+        limit = self._max_chars  # more than that of a text costs next to nothing
+        team = Team(work, workers=workers, size=lambda text: min(str.__len__(text), limit))
+        with self._lock:
+            if self._closed:
+                raise RuntimeError(CLOSED)
+            self._teams.add(team)
+        return team
 
     def _scan_one(
         self, text: str, plan: Plan, explain: bool, start: int | None = None
@@ -451,7 +485,7 @@ class Scanner:
 
     def _scan_batches(
         self, texts: Iterator[str], plan: Plan, explain: bool, lookahead: int
-    ) -> Iterator[ScanResult]:
+    ) -> Generator[ScanResult, None, None]:
         for texts_, readings, scored in self._batcher.score(texts, plan, explain, lookahead):
             if scored is None:  # one by one, so that trouble stays with the text that has it
                 yield from (self._scan_one(text, plan, explain) for text in texts_)

@@ -8,7 +8,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from raxe_fast.cli.inputs import BadInput, Item, read_inputs
@@ -17,6 +17,8 @@ from raxe_fast.cli.shared import add_scanner_arguments, positive
 if TYPE_CHECKING:
     from raxe_fast.policy import Policy
     from raxe_fast.result import ScanResult
+    from raxe_fast.scanner import Scanner
+    from raxe_fast.stream import Progress
 
 __all__ = ["add_parser", "run"]
 
@@ -89,14 +91,15 @@ def run(args: argparse.Namespace) -> int:
         backend=args.backend,
     ) as scanner:
         session = _Session(args.explain, args.workers)
-        pairs = session.scan(scanner, entries)
-        if args.quiet:
-            for _ in pairs:
-                pass
-        elif form == "jsonl":
-            _print_json(pairs)
-        else:
-            _print_table(pairs, session)
+        with _progress(args.quiet) as tell:
+            pairs = session.scan(scanner, entries, tell)
+            if args.quiet:
+                for _ in pairs:
+                    pass
+            elif form == "jsonl":
+                _print_json(pairs)
+            else:
+                _print_table(pairs, session)
     if session.bad:
         return 2
     return 1 if session.threats else 0
@@ -123,7 +126,7 @@ class _Session:
         self.bad = 0
 
     def scan(
-        self, scanner: Any, entries: Iterator[Item | BadInput]
+        self, scanner: Scanner, entries: Iterator[Item | BadInput], tell: Progress | None
     ) -> Iterator[tuple[Item, ScanResult]]:
         waiting: deque[Item] = deque()
 
@@ -136,26 +139,26 @@ class _Session:
                 waiting.append(entry)
                 yield entry.text
 
-        for result in scanner.scan_iter(texts(), explain=self.explain, workers=self.workers):
+        results = scanner.scan_iter(
+            texts(), explain=self.explain, workers=self.workers, progress=tell
+        )
+        for result in results:
             self.threats += result.is_threat
             yield waiting.popleft(), result
 
 
 def _print_json(pairs: Iterator[tuple[Item, ScanResult]]) -> None:
-    with _progress() as advance:
-        for item, result in pairs:
-            origin: dict[str, Any] = {"source": item.source, "line": item.line}
-            if item.id is not None:
-                origin["id"] = item.id
-            # ASCII: a lone surrogate in a name must not end the output.
-            sys.stdout.write(json.dumps(origin | result.to_dict(), allow_nan=False) + "\n")
-            if advance is not None:
-                advance()
+    for item, result in pairs:
+        origin: dict[str, Any] = {"source": item.source, "line": item.line}
+        if item.id is not None:
+            origin["id"] = item.id
+        # ASCII: a lone surrogate in a name must not end the output.
+        sys.stdout.write(json.dumps(origin | result.to_dict(), allow_nan=False) + "\n")
 
 
-def _progress() -> Any:
-    """A counter on standard error if that is a terminal and standard output is not."""
-    if sys.stdout.isatty() or not sys.stderr.isatty():
+def _progress(quiet: bool) -> AbstractContextManager[Progress | None]:
+    """A counter on standard error if that is a terminal where no verdicts appear."""
+    if not sys.stderr.isatty() or (sys.stdout.isatty() and not quiet):
         return nullcontext()
     from raxe_fast.cli.progress import counter
 
