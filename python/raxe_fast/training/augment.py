@@ -323,8 +323,7 @@ class _Maker:
                     continue
                 attack = pool.draw(rng, fold)
                 piece = rng.choice(LIVE_JOINTS).replace("{a}", attack.text.strip())
-                license_ = "; ".join(dict.fromkeys((quoted.license, attack.license)))
-                record = _new(attack, text + piece, "quoted", license_)
+                record = _new(attack, text + piece, "quoted", _licenses(quoted, attack))
                 made.append(Augmented(record, len(text), len(record.text)))
         return made
 
@@ -335,21 +334,19 @@ class _Maker:
         for _ in range(self._count(self.options.padded) if folds else 0):
             fold, side = self.paddings.fold(rng, folds), rng.choice(SIDES)
             around = (self.paddings.draw(rng, fold), self.paddings.draw(rng, fold))
-            pieces = tuple(piece_of(r.text, self.options.padding_chars, rng) for r in around)
+            first, second = (piece_of(r.text, self.options.padding_chars, rng) for r in around)
+            used = {"before": around[:1], "after": around[1:], "both": around}[side]
             for pool in pools:
                 record = pool.draw(rng, fold)
                 # In the midst of a document, a request is what tasks_in_documents calls an attack.
                 if side == "both" and record.label == 0 and record.subfamily in _REQUESTS:
                     continue
-                found = pad(record.text.strip(), (pieces[0], pieces[1]), side, rng)
-                used = around[:1] if side == "before" else around[1:] if side == "after" else around
+                found = pad(record.text.strip(), (first, second), side, rng)
                 longest = max((record, *used), key=lambda r: len(r.text))
-                license_ = "; ".join(dict.fromkeys(r.license for r in (record, *used)))
                 grouped = replace(record, group=group_key(longest))
-                row = _new(grouped, found.text, "padded", license_)
-                made.append(
-                    Augmented(row, found.begin, found.end) if row.label == 1 else Augmented(row)
-                )
+                row = _new(grouped, found.text, "padded", _licenses(record, *used))
+                place = (found.begin, found.end) if row.label == 1 else (0, 0)
+                made.append(Augmented(row, *place))
         return made
 
     def triggers(self) -> list[Augmented]:
@@ -371,6 +368,11 @@ class _Maker:
             )
             made.append(Augmented(_new(record, text, "triggers")))
         return made
+
+
+def _licenses(*records: Record) -> str:
+    """Each license once, in the order of the records."""
+    return "; ".join(dict.fromkeys(record.license for record in records))
 
 
 def _kind(document: Record) -> Kind:

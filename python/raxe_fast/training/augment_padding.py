@@ -10,27 +10,19 @@ from __future__ import annotations
 import math
 import random
 import re
-from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["JOINTS", "SIDES", "Padded", "Side", "pad", "piece_of"]
+from raxe_fast.training.augment_carriers import Insertion
+
+__all__ = ["SIDES", "Side", "pad", "piece_of"]
 
 Side = Literal["before", "after", "both"]
 # Where the padding stands; an attacker buries what the model is to do last.
 SIDES: tuple[Side, ...] = ("before", "before", "after", "both")
-JOINTS = ("\n\n", "\n\n", "\n", " ", "\n---\n", "\n\n\n")
+_JOINTS = ("\n\n", "\n\n", "\n", " ", "\n---\n", "\n\n\n")
 _BORDER = re.compile(r"(?<=[.!?;\u3002\uff01\uff1f])\s+|\n+")
 # A word longer than this is cut.
 _NEAR = 80
-
-
-@dataclass(frozen=True, slots=True)
-class Padded:
-    """``text[begin:end]`` is the text that was padded, character for character."""
-
-    text: str
-    begin: int
-    end: int
 
 
 def piece_of(text: str, chars: tuple[int, int], rng: random.Random) -> str:
@@ -49,8 +41,8 @@ def piece_of(text: str, chars: tuple[int, int], rng: random.Random) -> str:
     return text[start : end + len(rest.group() if rest else "")].strip()
 
 
-def pad(text: str, paddings: tuple[str, str], side: Side, rng: random.Random) -> Padded:
-    """``text`` with the first padding before it, the second after it, or both."""
-    head = paddings[0] + rng.choice(JOINTS) if side != "after" else ""
-    tail = rng.choice(JOINTS) + paddings[1] if side != "before" else ""
-    return Padded(head + text + tail, len(head), len(head) + len(text))
+def pad(text: str, paddings: tuple[str, str], side: Side, rng: random.Random) -> Insertion:
+    """``text``, put behind the first padding, before the second, or between both."""
+    head = paddings[0] + rng.choice(_JOINTS) if side != "after" else ""
+    tail = rng.choice(_JOINTS) + paddings[1] if side != "before" else ""
+    return Insertion(head + text + tail, len(head), len(head) + len(text))

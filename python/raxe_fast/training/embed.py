@@ -47,8 +47,8 @@ class EncoderFiles:
     backend: str = "onnxruntime"
 
     @classmethod
-    def open(cls, folder: Path | str, overlap_tokens: int | None = None) -> EncoderFiles:
-        """Reads export.json. The overlap is a quarter of the window unless given.
+    def open(cls, folder: Path | str) -> EncoderFiles:
+        """Reads export.json; windows are as long as the encoder was tuned for (:meth:`cut_into`).
 
         Raises ModelNotFoundError if a file is missing.
         """
@@ -58,12 +58,12 @@ class EncoderFiles:
                 raise ModelNotFoundError("no such file", path=root, member=member)
         info = json.loads((root / "export.json").read_text(encoding="utf-8"))
         tokens = int(info["max_tokens"])
-        overlap = tokens // 4 if overlap_tokens is None else overlap_tokens
         heads = None
         if (root / HEADS_FILE).is_file():
             heads = LinearHeads.load(root / HEADS_FILE)
         backend = _backend_for(root / "encoder.onnx")
-        return cls(root, int(info["hidden_size"]), tokens, overlap, info, heads, backend)
+        files = cls(root, int(info["hidden_size"]), tokens, 0, info, heads, backend)
+        return files.cut_into(None, None)
 
     def cut_into(self, max_tokens: int | None, overlap_tokens: int | None) -> EncoderFiles:
         """The same encoder with windows of ``max_tokens`` tokens, special ones included (None: as

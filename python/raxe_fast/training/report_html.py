@@ -248,19 +248,22 @@ def _confusion(report: dict[str, Any]) -> str:
     )
 
 
+def _ratio(item: dict[str, Any]) -> str:
+    if item["value"] is None:
+        return "-"
+    return f"{item['value']:.2f} <small>{_interval(item, False, 2)}</small>"
+
+
 def _obfuscation(found: dict[str, Any]) -> str:
     rows = []
     for row in found["rows"]:
-        ratio = row["ratio"]
         rows.append(
             (
                 _e(row["encoding"])
                 + (" *" if row["augmented"] else "")
                 + (" <small>in a carrier</small>" if row["carrier"] else ""),
                 _rate(row["recall"]),
-                "-"
-                if ratio["value"] is None
-                else f"{ratio['value']:.2f} <small>{_interval(ratio, False, 2)}</small>",
+                _ratio(row["ratio"]),
                 _rate(row["fpr"]),
                 f"{row['recall']['total']:,} / {row['fpr']['total']:,}",
             )
@@ -315,12 +318,8 @@ def _long_documents(found: dict[str, Any]) -> str:
 def _padding(found: dict[str, Any]) -> str:
     rows = [("none", _rate(found["recall"]), "", _rate(found["fpr"]))]
     for row in found["rows"]:
-        ratio = row["ratio"]
-        shown = "-"
-        if ratio["value"] is not None:
-            shown = f"{ratio['value']:.2f} <small>{_interval(ratio, False, 2)}</small>"
         name = f"{row['chars']:,} characters {_e(row['side'])}"
-        rows.append((name, _rate(row["recall"]), shown, _rate(row["fpr"])))
+        rows.append((name, _rate(row["recall"]), _ratio(row["ratio"]), _rate(row["fpr"])))
     return (
         "<h3>Texts beside unrelated text</h3>"
         f"<p>{found['attack']:,} short attacks and {found['benign']:,} harmless texts, with a "

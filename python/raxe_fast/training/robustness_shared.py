@@ -76,6 +76,7 @@ def short_texts(
 
 
 def rate_of(flags: Bools) -> dict[str, Any]:
+    """The share of (N,) flags that are set, as metrics.rate gives it."""
     return rate(int(flags.sum()), len(flags))
 
 

@@ -275,7 +275,7 @@ def train(
         "windows": len(learn.owner),
         "own_texts": sum(is_own(r) for r in corpus.records),
         "augmented": len(made),
-        "encoder_texts_unseen": int(learn_unseen.sum()) - len(made),
+        "encoder_texts_unseen": int(learn_unseen[: len(needed)].sum()),
         "holdout": None if holdout is None else holdout.to_dict(),
         "windows_left_out": int(learn.embedded.windows.sum()) - len(learn.owner),
         "window_cap": options.window_cap,
