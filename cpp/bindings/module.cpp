@@ -30,6 +30,7 @@
 
 #include "raxe_fast/cpu.hpp"
 #include "raxe_fast/encoder.hpp"
+#include "raxe_fast/encoding_signs.hpp"
 #include "raxe_fast/normalize.hpp"
 #include "raxe_fast/pooling.hpp"
 #include "raxe_fast/score.hpp"
@@ -374,6 +375,30 @@ Out<std::uint32_t, 2> token_offsets(const PyTokens& self) {
     offsets.push_back(token.end);
   }
   return to_numpy<std::uint32_t, 2>(std::move(offsets), {self.tokens.size(), 2});
+}
+
+// ---- encoded parts ---------------------------------------------------------------------------
+
+using PySigns = Held<rf::EncodingSigns>;
+
+PySigns make_signs(nb::dict coded, nb::list common, nb::list in_ay) {
+  rf::EncodingSigns::Parts parts;
+  for (auto [word, ciphers] : coded) {
+    parts.coded.push_back(
+        {code_points(word), value_of<std::uint32_t>(ciphers, "coded: a value is not a uint32")});
+  }
+  parts.common = patterns(common);
+  parts.in_ay = patterns(in_ay);
+  return {std::make_shared<rf::EncodingSigns>(parts)};
+}
+
+std::uint32_t signs(const PySigns& self, nb::str text, std::size_t limit) {
+  // Waiting for the GIL takes longer than looking at a text of usual length.
+  constexpr std::size_t long_text = 4096;
+  const rf::TextView view = view_of(text);
+  if (view.length < long_text) return (*self.part)(view, limit);
+  nb::gil_scoped_release release;
+  return (*self.part)(view, limit);
 }
 
 // ---- features --------------------------------------------------------------------------------
@@ -885,6 +910,23 @@ void bind_tokens(nb::module_& m) {
                    "Size of the trie and tables.");
 }
 
+void bind_signs(nb::module_& m) {
+  nb::class_<PySigns>(m, "EncodingSigns",
+                      "Which decoders of encoded parts could find anything in a text. Immutable and\n"
+                      "thread-safe.")
+      .def("__init__", init(&make_signs), "coded"_a, "common"_a, "in_ay"_a,
+           "coded: what common words become in ciphers, with a bit for each cipher that does so.\n"
+           "common: words that leetspeak is looked for. in_ay: words in \"ay\" that are no pig Latin.\n\n"
+           "Raises TypeError for words that are not str and values that are no uint32, ValueError for\n"
+           "words that are not of 1 to 12 letters a to z or, but in common, appear twice.",
+           nb::sig("def __init__(self, coded: dict[str, int], common: list[str], in_ay: list[str]) -> "
+                   "None"))
+      .def("__call__", &signs, "text"_a, "limit"_a,
+           "Bits, as in raxe_fast.decode_signs: a decoder whose bit is not set finds nothing in the\n"
+           "text, where views of at most limit characters are wanted. One pass; the GIL is released\n"
+           "for long texts only.");
+}
+
 void bind_scoring(nb::module_& m) {
   using rf::TextScore;
   nb::class_<TextScore>(m, "TextScore", "What Scorer.score says of one text. Read-only.")
@@ -1040,6 +1082,7 @@ NB_MODULE(_core, m) {
   m.def("build_info", &build_info, "How this module was built; JSON-safe.",
         nb::sig("def build_info() -> dict[str, typing.Any]"));
   bind_tokens(m);
+  bind_signs(m);
   bind_parts(m);
   bind_features(m);
   bind_encoder(m);

@@ -97,6 +97,28 @@ class WordPiece:
     def nbytes(self) -> int:
         """Size of the trie and tables."""
 
+class EncodingSigns:
+    """
+    Which decoders of encoded parts could find anything in a text. Immutable and
+    thread-safe.
+    """
+
+    def __init__(self, coded: dict[str, int], common: list[str], in_ay: list[str]) -> None:
+        """
+        coded: what common words become in ciphers, with a bit for each cipher that does so.
+        common: words that leetspeak is looked for. in_ay: words in "ay" that are no pig Latin.
+
+        Raises TypeError for words that are not str and values that are no uint32, ValueError for
+        words that are not of 1 to 12 letters a to z or, but in common, appear twice.
+        """
+
+    def __call__(self, text: str, limit: int) -> int:
+        """
+        Bits, as in raxe_fast.decode_signs: a decoder whose bit is not set finds nothing in the
+        text, where views of at most limit characters are wanted. One pass; the GIL is released
+        for long texts only.
+        """
+
 class Forest:
     """A forest of decision trees: the mean of the leaf vectors."""
 

@@ -17,7 +17,7 @@ from raxe_fast.common_words import COMMON_WORDS
 from raxe_fast.decode_order import english_order
 from raxe_fast.decode_view import View, strip_edges
 
-__all__ = ["cipher_views", "dense_words", "pig_latin_views", "word_spans"]
+__all__ = ["AY_WORDS", "FORMS", "cipher_views", "dense_words", "pig_latin_views", "word_spans"]
 
 _WORD = re.compile(r"\S+")
 _CORE = re.compile(r"\w(?:[\w'\u2019-]*\w)?")
@@ -52,8 +52,8 @@ def _forms() -> dict[str, list[int]]:
     return forms
 
 
-_FORMS = _forms()
-_ALL_FORMS = frozenset(_FORMS)
+FORMS = _forms()
+_ALL_FORMS = frozenset(FORMS)
 
 
 @cache
@@ -76,7 +76,7 @@ def cipher_views(text: str, words: list[str]) -> list[View]:
     hits = _ALL_FORMS.intersection(words)
     if len(hits) < 2:
         return []
-    tally = Counter(transform for word in hits for transform in _FORMS[word])
+    tally = Counter(transform for word in hits for transform in FORMS[word])
     views = []
     for transform, count in tally.most_common(_MAX_TRIED):
         if count < 2:
@@ -175,7 +175,7 @@ _AY_LIST = """
     yesterday payday midday highway subway gateway railway runway pathway doorway hallway anyway
     portray betray sway decay dismay replay overlay subarray halfway norway maybay okay x-ray
 """
-_AY_WORDS = frozenset(_AY_LIST.split())
+AY_WORDS = frozenset(_AY_LIST.split())
 _ONSET_LIST = """
     str spr scr spl thr shr sch squ bl br ch cl cr dr fl fr gl gr ph pl pr qu sc sh sk sl sm sn sp
     st sw th tr tw wh wr kn
@@ -204,7 +204,7 @@ def pig_latin_views(text: str, lowered: str, words: list[str], limit: int) -> li
 
 
 def _pig_weight(word: str) -> int:
-    if word[-2:] == "ay" and len(word) > 3 and word not in _AY_WORDS and word not in COMMON_WORDS:
+    if word[-2:] == "ay" and len(word) > 3 and word not in AY_WORDS and word not in COMMON_WORDS:
         return 4
     return -4 if word in COMMON_WORDS else -2
 
@@ -216,7 +216,7 @@ def _has_common_words(text: str, at_least: int) -> bool:
 
 def _from_pig(word: str) -> str:
     lowered = word.lower()
-    if len(word) < 3 or lowered[-2:] != "ay" or lowered in _AY_WORDS or lowered in COMMON_WORDS:
+    if len(word) < 3 or lowered[-2:] != "ay" or lowered in AY_WORDS or lowered in COMMON_WORDS:
         return word
     plain = _unpig(lowered[:-2])
     recase: Callable[[str], str] = str if word == lowered else str.capitalize

@@ -52,15 +52,12 @@ _SEPARATING = " \t\n\r,;:-"
 _PREFIX = re.compile(r"0[xXoO]|\\x?")
 
 
-def base_n_views(text: str, longest: int, limit: int) -> list[View]:
+def base_n_views(text: str, limit: int) -> list[View]:
     """Unbroken runs in binary, hex, base32 or base64, also over several lines.
 
-    longest: the length of the longest token of the text between white space. limit: characters
-    wanted of a decoded text. The texts are printable but need not be readable.
+    limit: characters wanted of a decoded text. The texts are printable but need not be readable.
     """
     padded = "=" in text
-    if longest < (11 if padded else _LONG_RUN):
-        return []
     groups: list[list[tuple[int, int]]] = []
     last = -9  # where the run before ends
     for match in (_SHORT_RUN if padded else _RUN).finditer(text):

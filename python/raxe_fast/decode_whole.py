@@ -93,12 +93,17 @@ class Parts:
     def read(self) -> list[int]:
         """The parts that an encoder reads, the one for the whole text first: all, but for the text
         where a view takes its place."""
+        if not self.views:
+            return [0]
         others = range(1, len(self.views) + 1)
         return [self.place, *(part for part in others if part != self.place)]
 
     def texts(self, text: str) -> list[str]:
         """The texts of these parts, in the same order."""
         return [self.views[part - 1].text if part else text for part in self.read()]
+
+
+_AS_IT_STANDS = Parts((), 0)
 
 
 def parts_of(text: str, max_chars: int | None = None) -> Parts:
@@ -108,6 +113,8 @@ def parts_of(text: str, max_chars: int | None = None) -> Parts:
     part, not its view in full. Raises nothing for any str.
     """
     views = decoded_views(text)
+    if not views:
+        return _AS_IT_STANDS
     if max_chars is not None and len(text) > max_chars:
         return Parts(tuple(views), 0)
     # The one that says most, where several would do.

@@ -139,7 +139,7 @@ class Reader:
         first. ``reading`` gets what was cleared."""
         places = [
             (part, i)
-            for part in sorted(range(len(parts)), key=lambda part: part != reading.place)
+            for part in _by_place(len(parts), reading.place)
             for i in range(len(parts[part]))
         ]
         screen, clear_below = self._screen, plan.clear_below
@@ -166,7 +166,8 @@ class Reader:
             logit = logits[place[0]][place[1]]
             return -inf if isnan(logit) else -logit
 
-        left.sort(key=suspicion)
+        if len(left) > 1:
+            left.sort(key=suspicion)
         if len(left) > self._max_windows:
             reading.complete = False
             reading.notes.append(
@@ -180,9 +181,11 @@ class Reader:
     def _counts(self, parts: Sequence[Sequence[Window]], place: int) -> list[int]:
         """The windows of each part that the encoder would read without screening: a window's score
         depends on how many others its text has."""
+        if len(parts) == 1:
+            return [min(len(parts[0]), self._max_windows)]
         counts = [len(windows) for windows in parts]
         room = self._max_windows
-        for part in sorted(range(len(parts)), key=lambda part: part != place):
+        for part in _by_place(len(parts), place):
             counts[part] = min(counts[part], room)
             room -= counts[part]
         # One that is read all the same has itself at least.
@@ -211,6 +214,9 @@ class Reader:
         """One (1, S, H) block of token embeddings per window of ``order`` in reading order, for as
         many as time and the encoder's health allow, or until one scores ``stop_at``;
         ``reading.windows`` says whose they are. And what went wrong, None: nothing."""
+        if not order:  # all is cleared
+            reading.windows = [[] for _ in parts]
+            return [], None
         limit = None if self._deadline_ns is None else reading.start_ns + self._deadline_ns
         begun = perf_counter_ns()
         looking = 0
@@ -308,6 +314,11 @@ class Reader:
         return found[0].score
 
 
+def _by_place(parts: int, place: int) -> list[int]:
+    """All parts in order, but first the one that is read in the text's place."""
+    return [place, *[part for part in range(parts) if part != place]]
+
+
 def _texts(text: str, reading: Reading) -> list[str]:
     return [text, *[view.text for view in reading.views]]
 
@@ -318,6 +329,10 @@ def _note_cleared(
     left: Sequence[Place],
     reading: Reading,
 ) -> None:
+    if not left:  # nearly always where anything is
+        reading.cleared = parts
+        reading.clear_scores = [screening_score(max(found)) if found else None for found in logits]
+        return
     kept = set(left)
     cleared = [
         [i for i in range(len(windows)) if (part, i) not in kept]
