@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import random
 import re
 import string
@@ -657,6 +658,40 @@ def test_the_scanner_says_which_and_scores_the_same(tiny_model):
     for result in ours + theirs:
         result.pop("timings")
     assert ours == theirs
+
+
+@pytest.mark.parametrize("features", [False, True])
+def test_scans_with_words_left_out(tiny_model, tmp_path, features):
+    from conftest import ATTACKS, write_tiny_model
+
+    words = ("the", ".", ",", "all", "a", "of")
+    folder = write_tiny_model(tmp_path / "model", features=features, left_out=words)
+    with Scanner(folder) as scanner, Scanner(tiny_model) as plain:
+        assert scanner.tokeniser == "native"
+        empty = scanner.scan("\x01")  # without tokens to any tokenizer
+        assert (empty.tokens, empty.windows, empty.window) == (0, 1, (0, 0))
+        for text in ("the", " The, a... of ALL ", "the " * 300):
+            result = scanner.scan(text)
+            assert result.status == "ok" and result.tokens == 0 and result.windows == 1
+            assert result.window == (0, 0) and result.passage == empty.passage
+            assert math.isfinite(result.score)
+            assert result.characters == len(text) and plain.scan(text).tokens > 0
+            if not features:  # their forests see nothing but what the encoder reads
+                assert result.score == empty.score
+        rows = [text for family in ATTACKS.values() for texts in family.values() for text in texts]
+        for text in [
+            *rows,
+            "The, a " + rows[0] + " of the.",
+            ". the " * 60 + rows[0] + " the." * 60,
+        ]:
+            result, whole = scanner.scan(text), plain.scan(text)
+            gone = sum(word.lower() in words for word in re.findall(r"\w+|[^\w\s]", text))
+            assert result.tokens == whole.tokens - gone
+            begin, end = result.window
+            assert 0 <= begin < end <= len(text) and text[begin:end].strip() == text[begin:end]
+            assert (text[begin:end].lower().split()[0] not in words) and text[end - 1] not in ".,"
+        assert result.window == (len(". the " * 60), len(". the " * 60 + rows[0]) - 1)
+        assert [r.score for r in scanner.scan_batch(rows)] == [scanner.scan(t).score for t in rows]
 
 
 def test_the_library_is_not_loaded_for_a_known_tokenizer(tiny_model):
