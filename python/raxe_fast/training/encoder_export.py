@@ -221,7 +221,9 @@ def _cutting(pre_tokenizer: Any, limit: int) -> Any:
     most ``limit`` characters."""
     steps = pre_tokenizer_steps(pre_tokenizer)
     last = steps[-1] if steps else None
-    cut = isinstance(last, dict) and last.get("type") == "FixedLength"
-    if not (cut and isinstance(last["length"], int) and last["length"] <= limit):
+    length = None
+    if isinstance(last, dict) and last.get("type") == "FixedLength":
+        length = last.get("length")
+    if not isinstance(length, int) or length > limit:
         steps.append({"type": "FixedLength", "length": limit})
     return {"type": "Sequence", "pretokenizers": steps}
