@@ -222,21 +222,30 @@ def _linear_heads(vectors: np.ndarray, family: list[int], subfamily: list[int], 
 
 
 def write_tiny_model(
-    folder: Path, precision: str = "int8", model_id: str = "tiny", *, features: bool = False
+    folder: Path,
+    precision: str = "int8",
+    model_id: str = "tiny",
+    *,
+    features: bool = False,
+    left_out: tuple[str, ...] = (),
 ) -> Path:
-    """Writes a whole model into `folder`, which it creates; with features.npz if asked."""
+    """Writes a whole model into `folder`, which it creates; with features.npz if asked, and with
+    words that its tokenizer leaves out."""
     import treelite
     from sklearn.ensemble import RandomForestClassifier
 
     from raxe_fast.encoder import Encoder
     from raxe_fast.training.encoder_export import export_encoder
+    from raxe_fast.training.encoder_source import load_source
+    from raxe_fast.training.leave_out import leave_out
     from raxe_fast.training.package import save_selftest, write_json, write_manifest
     from raxe_fast.windows import Windower
 
     source = folder / "source"
     source.mkdir(parents=True)
     _write_checkpoint(source, _write_tokenizer(source))
-    info = export_encoder(source, folder, precision)
+    read = load_source(source)
+    info = export_encoder(leave_out(read, left_out) if left_out else read, folder, precision)
     (folder / "export.json").unlink()
     for path in source.iterdir():
         path.unlink()

@@ -31,7 +31,7 @@ from raxe_fast.training.quantize import quantize_columns, quantize_rows
 pytest.importorskip("onnx", reason="restoring an encoder needs the [train] extra")
 pytest.importorskip("safetensors", reason="weights need the [train] extra")
 
-from raxe_fast.training.encoder_export import export_encoder
+from raxe_fast.training.encoder_export import export_encoder, prepare_tokenizer
 from raxe_fast.training.encoder_restore import encoder_folder, is_model, restore_encoder
 from raxe_fast.training.encoder_source import load_source
 from raxe_fast.training.finetune_output import LinearHeads
@@ -173,6 +173,21 @@ def test_the_encoder_exports_to_the_same_integers(model, restored, tmp_path):
             assert after[name].tobytes() == value.tobytes(), name
     tokenizer = (tmp_path / "again" / "tokenizer.json").read_bytes()
     assert tokenizer == (model / "tokenizer.json").read_bytes()
+
+
+def test_the_tokenizer_is_that_of_the_model(changed, tmp_path):
+    """Words that it leaves out among it, which its base does not."""
+    from raxe_fast.training.leave_out import leave_out
+
+    source = load_source("random")
+    tokenizer = prepare_tokenizer(leave_out(source, ["the", "."]))[0]
+    write_members(changed, {"tokenizer.json": tokenizer})
+    restore_encoder(changed, tmp_path / "restored", HOLDOUT)
+    assert prepare_tokenizer(load_source(tmp_path / "restored"))[0] == tokenizer
+    assert prepare_tokenizer(source)[0] != tokenizer
+    write_members(changed, {"tokenizer.json": b"{"})
+    with pytest.raises(ModelFormatError, match=r"tokenizer\.json"):
+        restore_encoder(changed, tmp_path / "no", HOLDOUT)
 
 
 def test_weights_are_those_of_the_model_to_half_a_step(tuned, restored, bases):

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import random
+import re
+import string
 import threading
 import time
 import zipfile
@@ -21,13 +24,16 @@ from hypothesis import strategies as st
 
 from raxe_fast import Scanner, _core
 from raxe_fast.errors import ModelFormatError
+from raxe_fast.left_out_words import split_step, words_of
 from raxe_fast.tokeniser import LibraryTokeniser, NativeTokeniser, open_tokeniser
+from raxe_fast.training.leave_out import COMMON_TOKENS, read_words
 from raxe_fast.windows import Windower
 
 tokenizers = pytest.importorskip("tokenizers")
 
 ROOT = Path(__file__).parents[1]
 CORPUS = ROOT.parent / "shared" / "data"
+BERT = {"type": "BertPreTokenizer"}
 CODE_POINTS = [c for c in range(0x110000) if not 0xD800 <= c < 0xE000]
 
 Tokens = tuple[list[int], list[tuple[int, int]]]
@@ -228,6 +234,166 @@ def test_the_corpus(name):
     assert texts > 5000
 
 
+# ---- words that are left out ---------------------------------------------------------------------
+
+# In the vocabulary or not, with what expressions are made of, with characters that are no BERT word
+# ("a b", "THE", "a."), of other scripts; "##ing" is what the vocabulary calls a piece.
+ODD = ["\\", "|", "(", ")", "[", "]", "{", "}", "^", "$", ".", "*", "+", "?", "\u201c",
+       "\u00bf", "a b", "THE", "a.", "\u4e2d", "\u6f22", "\u0434\u0430", "\u1112\u1161\u11ab",
+       "zzzqqq",
+       "##ing", "\u08d4", "x\u08d4", "e", "\U0001f600", "\n", "\u00e9", "ss", "\u00df"]  # fmt: skip
+
+
+def leaving_out(words: list[str], content: str, chunk: int | None) -> str:
+    raw = json.loads(content)
+    steps = [BERT, split_step(words)]
+    steps += [] if chunk is None else [{"type": "FixedLength", "length": chunk}]
+    raw["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": steps}
+    return json.dumps(raw)
+
+
+@cache
+def pair(default: bool, chunk: int | None) -> tuple[Callable[[str], Tokens], ...]:
+    """The core and the library with words that are left out."""
+    words = read_words(COMMON_TOKENS) if default else [*read_words(COMMON_TOKENS), *ODD]
+    words = list(dict.fromkeys(words))
+    content = leaving_out(words, shipped(), chunk)
+    engine = NativeTokeniser(content)
+    return (lambda text: tokens_of(engine.encode(text))), reader(content)
+
+
+spoken = st.lists(
+    st.one_of(
+        st.sampled_from(["the", "The", "TH\u00c9", "the\u0301", "t\u200bhe", "their", "which", "a",
+                         "\u00e1", "A\u030a", "was", "xthe", "thex", "ha\u0000d", "&", "'s", "--"]),
+        st.sampled_from([" ", " ", " ", "", "\n", "\u2028", "\x00", "\u3000", "\u4e2d", "."]),
+        st.sampled_from(NASTY + ODD),
+        st.characters(exclude_categories=()),
+    ),
+    max_size=30,
+).map("".join)  # fmt: skip
+
+
+@pytest.mark.parametrize("chunk", [100, None, 6])
+@pytest.mark.parametrize("default", [True, False])
+@settings(max_examples=600, deadline=None)
+@given(text=spoken)
+def test_words_are_left_out_as_the_library_does(default, chunk, text):
+    ours, theirs = pair(default, chunk)
+    assert ours(text) == theirs(text)
+
+
+@pytest.mark.parametrize("pattern", ["{} ", "the{} ", "{}the ", "x {}"])
+def test_every_code_point_beside_a_word_that_is_left_out(pattern):
+    ours, theirs = pair(False, 100)
+    for batch in batches(512):
+        text = "".join(pattern.format(c) for c in batch)
+        assert ours(text) == theirs(text), f"{batch[0]!a} to {batch[-1]!a}"
+
+
+@pytest.mark.parametrize("chunk", [None, 1, 2, 3, 5, 9])
+@pytest.mark.parametrize("max_word", [100, 3, 5])
+def test_pieces_of_cut_words_are_no_words(max_word, chunk):
+    """Words over few letters, so that pieces are often what is left out, without a vocabulary
+    that has the words."""
+    pieces = ["[UNK]", "a", "b", "##a", "##b", "##\u08d4", "ab", "##ab", "!", "\u4e2d"]
+    content = tokenizer_json({piece: i for i, piece in enumerate(pieces)}, max_word)
+    longest = min(max_word, chunk or max_word)
+    words = [
+        w for w in ("a", "ab", "ba", "abb", "aaa", "abab", "!", "b\u08d4") if len(w) <= longest
+    ]
+    content = leaving_out(words, content, chunk)
+    ours, theirs = NativeTokeniser(content), reader(content)
+    rng = random.Random(f"{max_word} {chunk}")
+    dropped = 0
+    for _ in range(1500):
+        text = "".join(
+            rng.choice("aabb\u00e1B  !\u4e2d\u08d4\u0323\0") for _ in range(rng.randrange(25))
+        )
+        assert tokens_of(ours.encode(text)) == theirs(text), ascii(text)
+        dropped += not theirs(text)[0] and bool(text.split())
+    assert dropped > 10
+
+
+def test_what_is_left_is_what_was_there():
+    """Against an independent reading: the tokens of the whole text, without those whose word (what
+    white space and punctuation part) is on the list."""
+    ours = pair(True, 100)[0]
+    words = set(read_words(COMMON_TOKENS))
+    text = 'The cat (of "Thé Ant", a friend) was here; and, as IT\u0301 sat: theory-based & true.'
+    ids, spans = native()(text)
+    plain = [t.lower().replace("\u00e9", "e").replace("\u0301", "")
+             for t in (text[begin:end] for begin, end in spans)]  # fmt: skip
+    kept = [i for i, token in enumerate(plain) if token not in words]
+    assert ours(text) == ([ids[i] for i in kept], [spans[i] for i in kept])
+    assert [plain[i] for i in kept] == ["cat", "ant", "friend", "here", "sat", "theory", "based",
+                                        "true"]  # fmt: skip
+
+
+def test_a_text_of_nothing_but_such_words():
+    ours = pair(True, 100)[0]
+    assert ours('The "a", of... AND it is - the; &') == ([], [])
+    content = leaving_out(["the"], small(), 100)
+    read = Windower(content, max_tokens=8, overlap=2).windows("the The THE")
+    assert len(read.windows) == 1 and read.tokens == 0 and not read.partial
+    window = read.windows[0]
+    assert (window.ids.shape, window.begin, window.end, window.span(0, 2)) == ((1, 2), 0, 0, (0, 0))
+
+
+@pytest.mark.parametrize(
+    ("words", "chunk"), [(["the" * 40], 100), (["abcdefgh"], 7), (["abcdefgh" * 13], None)]
+)
+def test_words_that_the_core_would_see_in_parts_are_left_to_the_library(words, chunk):
+    content = leaving_out(words, shipped(), chunk)
+    assert open_tokeniser(content).kind == "tokenizers"
+    assert len(open_tokeniser(content).encode(f"{words[0]} {words[0].upper()}")) == 0
+
+
+def test_steps_and_their_words():
+    words = [*ODD, "the"]
+    step = split_step(words)
+    assert words_of(step) == words
+    # Python's `re` reads the same expression, but for the name of the text's end.
+    expression = re.compile(step["pattern"]["Regex"].removesuffix(r"\z") + r"\Z")
+    split = tokenizers.pre_tokenizers.Split(tokenizers.Regex(step["pattern"]["Regex"]), "removed")
+    assert json.loads(split.__getstate__()) == step
+    for word in [*words, *string.punctuation]:
+        for text in (word, word + "x", "x" + word, word + "\n", "\n" + word, word + word):
+            gone = split.pre_tokenize_str(text) == []
+            assert gone == (text in words) == (expression.match(text) is not None), ascii(text)
+    for wrong in ([], [""], ["a", "b", "a"]):
+        with pytest.raises(ValueError, match="words to leave out"):
+            split_step(wrong)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    ["^(?:a)$", r"\A(?:a)\Z", r"\A(?:a|)\z", r"\A(?:)\z", r"\A(?:a.)\z", r"\A(?:a|a)\z",
+     r"\A(?:\w)\z", r"\A(?:\-)\z", r"\A(?:(a))\z", r"\A(?:[ab])\z", r"\A(?:a)\z|\A(?:b)\z",
+     r"(?:a)", "a"],
+)  # fmt: skip
+def test_other_expressions_are_left_to_the_library(expression):
+    step = split_step(["a"])
+    step["pattern"]["Regex"] = expression
+    assert words_of(step) is None
+    content = changed("pre_tokenizer.pretokenizers", [BERT, step])
+    engine, expected = open_tokeniser(content), reader(content)
+    assert engine.kind == "tokenizers"
+    tokens = engine.encode("a cat, a b")
+    assert tokens.row(0, len(tokens), 1, 2).tolist() == [[1, *expected("a cat, a b")[0], 2]]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"behavior": "Isolated"}, {"invert": True}, {"pattern": {"String": "a"}}, {"more": 1},
+     {"type": "Punctuation"}],
+)  # fmt: skip
+def test_other_steps_leave_nothing_out(change):
+    assert words_of({**split_step(["a"]), **change}) is None
+    for wrong in (None, [], "Split", {}, {"pattern": "a"}, {"pattern": {"Regex": 7}}):
+        assert words_of(wrong) is None
+
+
 # ---- what it costs -------------------------------------------------------------------------------
 
 
@@ -310,6 +476,11 @@ def test_a_subclass_of_str_is_a_text_and_bytes_are_not():
         (([b"a"], 0), TypeError),
         (("a", 0), TypeError),
         ((["a"], -1), TypeError),
+        ((["a"], 0, 100, 0, ["b", "b"]), ValueError),
+        ((["a"], 0, 100, 0, [""]), ValueError),
+        ((["a"], 0, 100, 2, ["abc"]), ValueError),
+        ((["a"], 0, 2, 0, ["abc"]), ValueError),
+        ((["a"], 0, 100, 0, [b"a"]), TypeError),
     ],
 )
 def test_what_is_no_vocabulary(arguments, error):
@@ -350,6 +521,12 @@ CHANGES = [
     ("pre_tokenizer.pretokenizers.1", {"type": "Digits", "individual_digits": True}),
     ("pre_tokenizer.pretokenizers.0", {"type": "Whitespace"}),
     ("pre_tokenizer.pretokenizers", []),
+    (
+        "pre_tokenizer.pretokenizers",
+        [BERT, {"type": "FixedLength", "length": 9}, split_step(["the"])],
+    ),
+    ("pre_tokenizer.pretokenizers", [BERT, split_step(["the"]), split_step(["word"])]),
+    ("pre_tokenizer.pretokenizers", [split_step(["the"]), BERT]),
     ("model.continuing_subword_prefix", "@@"),
     ("model.max_input_chars_per_word", 5000),
     ("model.vocab.[PAD]", 40_000),
@@ -357,7 +534,7 @@ CHANGES = [
     ("added_tokens.1.lstrip", True),
     ("added_tokens.1.content", "word"),
     ("post_processor", {"type": "BertProcessing", "sep": ["[SEP]", 102], "cls": ["[CLS]", 101]}),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("path", "value"), CHANGES)
@@ -381,6 +558,7 @@ def test_what_the_core_does_not_know_is_left_to_the_library(path, value):
         ("normalizer.strip_accents", True),
         ("pre_tokenizer", {"type": "BertPreTokenizer"}),
         ("pre_tokenizer.pretokenizers.1.length", 7),
+        ("pre_tokenizer.pretokenizers", [BERT, split_step(["the", "hello"])]),
         ("model.max_input_chars_per_word", 20),
         ("post_processor", None),
         ("added_tokens", []),
@@ -480,6 +658,42 @@ def test_the_scanner_says_which_and_scores_the_same(tiny_model):
     for result in ours + theirs:
         result.pop("timings")
     assert ours == theirs
+
+
+@pytest.mark.parametrize("features", [False, True])
+def test_scans_with_words_left_out(tiny_model, tmp_path, features):
+    from conftest import ATTACKS, write_tiny_model
+
+    words = ("the", ".", ",", "all", "a", "of")
+    folder = write_tiny_model(tmp_path / "model", features=features, left_out=words)
+    with Scanner(folder) as scanner, Scanner(tiny_model) as plain:
+        assert scanner.tokeniser == "native"
+        empty = scanner.scan("\x01")  # without tokens to any tokenizer
+        assert (empty.tokens, empty.windows, empty.window) == (0, 1, (0, 0))
+        for text in ("the", " The, a... of ALL ", "the " * 300):
+            result = scanner.scan(text)
+            assert result.status == "ok" and result.tokens == 0 and result.windows == 1
+            assert result.window == (0, 0) and result.passage == empty.passage
+            assert math.isfinite(result.score)
+            assert result.characters == len(text) and plain.scan(text).tokens > 0
+            if not features:  # their forests see nothing but what the encoder reads
+                assert result.score == empty.score
+        rows = [text for family in ATTACKS.values() for texts in family.values() for text in texts]
+        for text in [
+            *rows,
+            "The, a " + rows[0] + " of the.",
+            ". the " * 60 + rows[0] + " the." * 60,
+        ]:
+            result, whole = scanner.scan(text), plain.scan(text)
+            gone = sum(word.lower() in words for word in re.findall(r"\w+|[^\w\s]", text))
+            assert result.tokens == whole.tokens - gone
+            begin, end = result.window
+            assert 0 <= begin < end <= len(text) and text[begin:end].strip() == text[begin:end]
+            assert (text[begin:end].lower().split()[0] not in words) and text[end - 1] not in ".,"
+        assert result.window == (len(". the " * 60), len(". the " * 60 + rows[0]) - 1)
+        texts = [*rows, "the", ". of a", rows[0]]
+        for one, many in zip(map(scanner.scan, texts), scanner.scan(texts), strict=True):
+            assert (many.status, many.tokens, many.window) == (one.status, one.tokens, one.window)
 
 
 def test_the_library_is_not_loaded_for_a_known_tokenizer(tiny_model):

@@ -337,8 +337,9 @@ struct PyTokens {
 };
 
 PyWordPiece make_wordpiece(nb::list vocabulary, std::size_t unknown, std::size_t max_word,
-                           std::size_t chunk) {
-  return {std::make_shared<rf::WordPiece>(patterns(vocabulary), unknown, max_word, chunk)};
+                           std::size_t chunk, nb::list left_out) {
+  return {std::make_shared<rf::WordPiece>(patterns(vocabulary), unknown, max_word, chunk,
+                                          patterns(left_out))};
 }
 
 PyTokens tokenise(const PyWordPiece& self, nb::str text) {
@@ -894,14 +895,16 @@ void bind_tokens(nb::module_& m) {
                           "BERT's uncased normaliser, word splitter and WordPiece in one pass, as in "
                           "the\ntokenizers library. Immutable and thread-safe.")
       .def("__init__", init(&make_wordpiece), "vocabulary"_a, "unknown"_a, "max_word"_a = 100,
-           "chunk"_a = 0,
+           "chunk"_a = 0, "left_out"_a = nb::list(),
            "vocabulary: list of str, the token of each id; those that begin with ## continue a word.\n"
            "unknown: id of the token for words that it cannot spell or that have more than max_word\n"
-           "characters. chunk: cut words into pieces of that many characters first; 0: do not.\n\n"
+           "characters. chunk: cut words into pieces of that many characters first; 0: do not.\n"
+           "left_out: words, normalised, that make no token where they stand alone.\n\n"
            "Raises TypeError for tokens that are not str, ValueError for no token, 65,536 of them or\n"
-           "more, one that appears twice, unknown outside of them, or max_word above 1,000.",
+           "more, one that appears twice, unknown outside of them, max_word above 1,000, or a word to\n"
+           "leave out that appears twice, is empty, or is longer than max_word or chunk.",
            nb::sig("def __init__(self, vocabulary: list[str], unknown: int, max_word: int = 100, "
-                   "chunk: int = 0) -> None"))
+                   "chunk: int = 0, left_out: list[str] = []) -> None"))
       .def("encode", &tokenise, "text"_a,
            "The tokens of a text, with the GIL released. Special tokens in it are plain text, lone\n"
            "surrogates are left out. Time is linear in the length, whatever the text.")

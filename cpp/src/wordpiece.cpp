@@ -4,6 +4,7 @@
 #include <array>
 #include <limits>
 #include <stdexcept>
+#include <string_view>
 
 #include "raxe_fast/model_memory.hpp"
 #include "wordpiece_tables.hpp"
@@ -72,27 +73,41 @@ struct WordPiece::Data {
   ModelVector<Symbol> symbol_blocks;
   std::size_t symbol_count = 1;  // kNoSymbol included
   Trie start, rest;  // tokens that begin a word, and tokens that continue it
+  Trie left_out;     // words that make no token
+  std::size_t longest_left_out = 0;  // characters; 0: there are none
 
   [[nodiscard]] Symbol symbol_of(char32_t c) const noexcept {
     const std::size_t block = c / kBlock;
     if (block >= symbol_index.size()) return kNoSymbol;
     return symbol_blocks[symbol_index[block] * kBlock + c % kBlock];
   }
-  void number_symbols(const std::vector<std::u32string>& vocabulary);
+  [[nodiscard]] std::u16string symbols_of(std::u32string_view text) const {
+    std::u16string symbols;
+    for (const char32_t c : text) symbols.push_back(symbol_of(c));
+    return symbols;
+  }
+  void number_symbols(const std::vector<std::u32string>& vocabulary,
+                      const std::vector<std::u32string>& words);
   void build_tries(const std::vector<std::u32string>& vocabulary);
+  void leave_out(const std::vector<std::u32string>& words);
   void fill_ascii();
 };
 
 // Frequent characters get small numbers, so that the children of a node lie close together.
-void WordPiece::Data::number_symbols(const std::vector<std::u32string>& vocabulary) {
+void WordPiece::Data::number_symbols(const std::vector<std::u32string>& vocabulary,
+                                     const std::vector<std::u32string>& words) {
   char32_t top = 0;
-  for (const std::u32string& token : vocabulary) {
-    for (const char32_t c : token) top = std::max(top, c);
+  for (const auto* const strings : {&vocabulary, &words}) {
+    for (const std::u32string& string : *strings) {
+      for (const char32_t c : string) top = std::max(top, c);
+    }
   }
   if (top > 0x10FFFF) throw std::invalid_argument("vocabulary: not a code point");
   std::vector<std::uint32_t> counts(top + 1);
-  for (const std::u32string& token : vocabulary) {
-    for (const char32_t c : token) ++counts[c];
+  for (const auto* const strings : {&vocabulary, &words}) {
+    for (const std::u32string& string : *strings) {
+      for (const char32_t c : string) ++counts[c];
+    }
   }
   std::vector<std::pair<char32_t, std::uint32_t>> order;
   for (char32_t c = 0; c <= top; ++c) {
@@ -124,15 +139,27 @@ void WordPiece::Data::build_tries(const std::vector<std::u32string>& vocabulary)
   for (std::size_t id = 0; id < vocabulary.size(); ++id) {
     const std::u32string& token = vocabulary[id];
     const bool continues = token.size() > 2 && token[0] == U'#' && token[1] == U'#';
-    std::u16string symbols;
-    for (std::size_t i = continues ? 2 : 0; i < token.size(); ++i) {
-      symbols.push_back(symbol_of(token[i]));
-    }
+    std::u16string symbols = symbols_of(std::u32string_view(token).substr(continues ? 2 : 0));
     if (symbols.empty()) continue;
     (continues ? rests : starts).emplace_back(std::move(symbols), static_cast<std::uint16_t>(id));
   }
   start = Trie(std::move(starts), symbol_count);
   rest = Trie(std::move(rests), symbol_count);
+}
+
+// A word longer than the pieces that words are cut into would be seen in parts only.
+void WordPiece::Data::leave_out(const std::vector<std::u32string>& words) {
+  if (words.empty()) return;
+  const std::size_t room = chunk == 0 ? max_word : std::min(chunk, max_word);
+  std::vector<Trie::Key> keys;
+  for (const std::u32string& word : words) {
+    if (word.empty() || word.size() > room) {
+      throw std::invalid_argument("left_out: a word is empty, or longer than max_word or chunk");
+    }
+    longest_left_out = std::max(longest_left_out, word.size());
+    keys.emplace_back(symbols_of(word), std::uint16_t{0});
+  }
+  left_out = Trie(std::move(keys), symbol_count);
 }
 
 void WordPiece::Data::fill_ascii() {
@@ -148,7 +175,8 @@ void WordPiece::Data::fill_ascii() {
 }
 
 WordPiece::WordPiece(const std::vector<std::u32string>& vocabulary, std::size_t unknown,
-                     std::size_t max_word, std::size_t chunk) {
+                     std::size_t max_word, std::size_t chunk,
+                     const std::vector<std::u32string>& left_out) {
   if (vocabulary.empty() || vocabulary.size() > kMaxVocabulary) {
     throw std::invalid_argument("vocabulary: must have from 1 to 65535 tokens");
   }
@@ -159,8 +187,9 @@ WordPiece::WordPiece(const std::vector<std::u32string>& vocabulary, std::size_t 
   data->unknown = static_cast<std::uint16_t>(unknown);
   data->max_word = max_word;
   data->chunk = chunk;
-  data->number_symbols(vocabulary);
+  data->number_symbols(vocabulary, left_out);
   data->build_tries(vocabulary);
+  data->leave_out(left_out);
   data->fill_ascii();
   data_ = std::move(data);
 }
@@ -170,7 +199,7 @@ WordPiece::~WordPiece() = default;
 std::size_t WordPiece::vocabulary_size() const noexcept { return data_->size; }
 
 std::size_t WordPiece::bytes() const noexcept {
-  return data_->start.bytes() + data_->rest.bytes() +
+  return data_->start.bytes() + data_->rest.bytes() + data_->left_out.bytes() +
          2 * (data_->symbol_index.size() + data_->symbol_blocks.size()) + sizeof(Data);
 }
 
@@ -234,7 +263,9 @@ class Pass {
     const auto begin = static_cast<std::uint32_t>(first);
     if (count != 0 && (i == length || (text[i] < kAscii && data_.ascii[text[i]].entry != kRemoved &&
                                        data_.ascii[text[i]].entry != kWord))) {
-      match(count, [begin](std::size_t k) { return begin + static_cast<std::uint32_t>(k); });
+      if (!left_out(count)) {
+        match(count, [begin](std::size_t k) { return begin + static_cast<std::uint32_t>(k); });
+      }
       origin_ = static_cast<std::uint32_t>(i - 1);
       return i - 1;
     }
@@ -328,7 +359,10 @@ class Pass {
   }
 
   void push(Symbol symbol, std::uint32_t origin) {
-    if (count_ == data_.chunk && count_ != 0) end_word();
+    if (count_ == data_.chunk && count_ != 0) {
+      end_piece();
+      cut_ = true;
+    }
     if (count_ < data_.max_word) {
       symbols_[count_] = symbol;
       origins_[count_] = origin;
@@ -340,6 +374,16 @@ class Pass {
 
   void end_word() {
     if (count_ == 0) return;
+    if (!cut_ && left_out(count_)) {
+      count_ = 0;
+      return;
+    }
+    end_piece();
+    cut_ = false;
+  }
+
+  // The tokens of the characters so far: a word, or a piece that it was cut into.
+  void end_piece() {
     const std::size_t count = count_;
     count_ = 0;
     if (count > data_.max_word) {
@@ -349,8 +393,23 @@ class Pass {
     }
   }
 
+  // Whether the `count` characters kept are a word that makes no token.
+  [[nodiscard]] bool left_out(std::size_t count) const {
+    if (count > data_.longest_left_out) return false;
+    Trie::Node node = Trie::kRoot;
+    for (std::size_t k = 0; k < count; ++k) {
+      node = data_.left_out.step(node, symbols_[k]);
+      if (node == Trie::kRoot) return false;
+    }
+    return data_.left_out.value(node) != Trie::kNoValue;
+  }
+
   // A word of one character.
   void single(Symbol symbol, std::uint32_t origin) {
+    if (data_.longest_left_out != 0) {
+      const Trie::Node node = data_.left_out.step(Trie::kRoot, symbol);
+      if (node != Trie::kRoot && data_.left_out.value(node) != Trie::kNoValue) return;
+    }
     std::uint16_t id = Trie::kNoValue;
     if (data_.max_word != 0) {
       const Trie::Node node = data_.start.step(Trie::kRoot, symbol);
@@ -394,6 +453,7 @@ class Pass {
   std::uint32_t* origins_ = nullptr;
   std::size_t count_ = 0;  // characters of the word so far; those past max_word are not kept
   std::uint32_t first_ = 0, last_ = 0;  // their first and last origin
+  bool cut_ = false;  // the characters are not the first piece of their word
   std::uint32_t origin_ = 0;            // the last character of the text that was taken
 };
 

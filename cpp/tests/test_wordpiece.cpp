@@ -48,8 +48,9 @@ Found encode(const WordPiece& pieces, std::u32string_view text) {
   return wide;
 }
 
-WordPiece make(std::size_t max_word = 100, std::size_t chunk = 0) {
-  return WordPiece(kVocabulary, 0, max_word, chunk);
+WordPiece make(std::size_t max_word = 100, std::size_t chunk = 0,
+               const std::vector<std::u32string>& left_out = {}) {
+  return WordPiece(kVocabulary, 0, max_word, chunk, left_out);
 }
 
 double seconds(const WordPiece& pieces, const std::u32string& text) {
@@ -119,6 +120,59 @@ TEST_CASE("marks that stay are put in order; spans are those of their places") {
   CHECK(encode(pieces, U"a\u0323\u08D4") == Found{{8, 0, 1}, {17, 2, 3}});
   // The mark of a decomposition takes no place of its own.
   CHECK(encode(pieces, U"\u1EA1\u08D4") == Found{{8, 0, 1}, {17, 1, 2}});
+}
+
+TEST_CASE("words that are left out, whole ones only") {
+  // In the vocabulary (hello, ','), in pieces (caf ##e), with a character that it lacks (q, %).
+  const WordPiece pieces = make(100, 0, {U"hello", U",", U"cafe", U"aq", U"%", U"a"});
+  CHECK(encode(pieces, U"Hello, w\u00F6rld, hello!") == Found{{5, 7, 12}, {7, 19, 20}});
+  CHECK(encode(pieces, U"CAF\u00C9 cafe\u0301 caf cafee") ==
+        Found{{18, 11, 14}, {18, 15, 18}, {11, 18, 19}, {11, 19, 20}});
+  CHECK(encode(pieces, U"aq %a a%a").empty());
+  CHECK(encode(pieces, U"aa aqa a\u4E2Da") == Found{{8, 0, 1}, {9, 1, 2}, {0, 3, 6}, {12, 8, 9}});
+  CHECK(encode(pieces, U"hel\u200Blo \u0301hello hello\u0301\U000E0041").empty());
+  // A mark that stays belongs to its word, whichever side it is on.
+  CHECK(encode(pieces, U"a\u08D4 \u08D4a") == Found{{8, 0, 1}, {17, 1, 2}, {16, 3, 4}, {9, 4, 5}});
+  // The order of the words and their prefixes do not matter.
+  CHECK(encode(make(100, 0, {U"worlds", U"wo", U"world"}), U"world wo w!") ==
+        Found{{0, 9, 10}, {7, 10, 11}});
+}
+
+TEST_CASE("the pieces of a cut word are no words to leave out") {
+  for (const std::u32string accent : {U"a", U"\u00E1"}) {
+    const WordPiece pieces = make(100, 2, {U"aa", U"a"});
+    CHECK(encode(pieces, accent + U"a").empty());
+    CHECK(encode(pieces, accent + U"aa a") == Found{{8, 0, 1}, {9, 1, 2}, {8, 2, 3}});
+    CHECK(encode(pieces, accent + U"aaa aa") ==
+          Found{{8, 0, 1}, {9, 1, 2}, {8, 2, 3}, {9, 3, 4}});
+    CHECK(encode(pieces, accent + U"aaa\u0301!" + accent) ==
+          Found{{8, 0, 1}, {9, 1, 2}, {8, 2, 3}, {9, 3, 4}, {7, 5, 6}});
+    // Unknown, not cut: more characters than the word has.
+    CHECK(encode(make(2, 0, {U"aa"}), accent + U"aa aa") == Found{{0, 0, 3}});
+    CHECK(encode(make(2, 5, {U"aa"}), accent + U"aaaaaa") ==
+          Found{{0, 0, 5}, {8, 5, 6}, {9, 6, 7}});
+  }
+}
+
+TEST_CASE("leaving words out is the same as reading without them") {
+  std::mt19937 random(11);
+  const std::vector<std::u32string> words{U"hello", U",", U"a", U"unaffable", U"q", U"x\u0434"};
+  const WordPiece all = make(20, 7), some = make(20, 7, {U"hello", U",", U"a", U"x\u0434"});
+  for (int i = 0; i < 2000; ++i) {
+    std::u32string text;
+    Found expected;
+    for (int k = 0; k < 8; ++k) {
+      const std::size_t chosen = random() % words.size();
+      const auto at = static_cast<std::uint32_t>(text.size());
+      if (chosen == 3 || chosen == 4) {
+        for (const auto& [id, begin, end] : encode(all, words[chosen])) {
+          expected.emplace_back(id, at + begin, at + end);
+        }
+      }
+      text += words[chosen] + U"  ";
+    }
+    CHECK(encode(some, text) == expected);
+  }
 }
 
 TEST_CASE("a trie agrees with a map") {
@@ -244,7 +298,15 @@ TEST_CASE("what is no vocabulary") {
   CHECK_THROWS_AS(WordPiece({std::u32string(1, 0x110000)}, 0, 100, 0), std::invalid_argument);
   CHECK_THROWS_AS(WordPiece(std::vector<std::u32string>(65536, U"a"), 0, 100, 0),
                   std::invalid_argument);
-  // Tokens that nothing can match are no trouble.
+  const auto leaving = [](std::vector<std::u32string> words) { return make(10, 4, words); };
+  CHECK_THROWS_AS(leaving({U"aaaaa"}), std::invalid_argument);
+  CHECK_THROWS_AS(make(3, 4, {U"aaaa"}), std::invalid_argument);
+  CHECK_THROWS_AS(make(0, 0, {U"a"}), std::invalid_argument);
+  CHECK_THROWS_AS(leaving({U"a", U"e", U"a"}), std::invalid_argument);
+  CHECK_THROWS_AS(leaving({U""}), std::invalid_argument);
+  CHECK_THROWS_AS(leaving({std::u32string(1, 0x110000)}), std::invalid_argument);
+  // Tokens and words that nothing can match are no trouble.
+  CHECK(encode(leaving({U"A", U"a b", U"a,", U"\n"}), U"a b A a,") == encode(make(), U"a b A a,"));
   const WordPiece odd({U"", U"##", U"[X]"}, 0, 100, 0);
   CHECK(encode(odd, U"a ##") == Found{{0, 0, 1}, {0, 2, 3}, {0, 3, 4}});
 }

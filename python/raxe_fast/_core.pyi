@@ -74,14 +74,16 @@ class WordPiece:
     tokenizers library. Immutable and thread-safe.
     """
 
-    def __init__(self, vocabulary: list[str], unknown: int, max_word: int = 100, chunk: int = 0) -> None:
+    def __init__(self, vocabulary: list[str], unknown: int, max_word: int = 100, chunk: int = 0, left_out: list[str] = []) -> None:
         """
         vocabulary: list of str, the token of each id; those that begin with ## continue a word.
         unknown: id of the token for words that it cannot spell or that have more than max_word
         characters. chunk: cut words into pieces of that many characters first; 0: do not.
+        left_out: words, normalised, that make no token where they stand alone.
 
         Raises TypeError for tokens that are not str, ValueError for no token, 65,536 of them or
-        more, one that appears twice, unknown outside of them, or max_word above 1,000.
+        more, one that appears twice, unknown outside of them, max_word above 1,000, or a word to
+        leave out that appears twice, is empty, or is longer than max_word or chunk.
         """
 
     def encode(self, text: str) -> Tokens:

@@ -18,6 +18,7 @@ __all__ = [
     "ModelNotFoundError",
     "ModelSelfTestError",
     "RaxeFastError",
+    "WordListError",
 ]
 
 
@@ -87,3 +88,16 @@ class CorpusError(RaxeFastError):
     def __str__(self) -> str:
         where = ":".join(str(part) for part in (self.path, self.line) if part is not None)
         return f"{where}: {self.message}" if where else self.message
+
+
+class WordListError(RaxeFastError):
+    """A list of words to leave out is unreadable or holds what is not one word, or a word twice.
+    ``path`` is its file, if that is at fault."""
+
+    def __init__(self, message: str, *, path: str | PathLike[str] | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.path: str | None = None if path is None else fspath(path)
+
+    def __str__(self) -> str:
+        return self.message if self.path is None else f"{self.path}: {self.message}"

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from raxe_fast import _core
 from raxe_fast.errors import ModelFormatError
+from raxe_fast.left_out_words import words_of
 
 if TYPE_CHECKING:
     from tokenizers import Encoding
@@ -194,9 +195,8 @@ def _native(raw: Any) -> tuple[_core.WordPiece, tuple[int, ...]]:
         },
         "another normalizer than that of uncased BERT",
     )
-    engine = _core.WordPiece(
-        tokens, vocabulary[model["unk_token"]], max_word, _chunk(raw["pre_tokenizer"])
-    )
+    left_out, chunk = _words(raw["pre_tokenizer"])
+    engine = _core.WordPiece(tokens, vocabulary[model["unk_token"]], max_word, chunk, left_out)
     return engine, _around(raw["post_processor"])
 
 
@@ -211,21 +211,27 @@ def _by_id(vocabulary: dict[str, int]) -> list[str]:
     return tokens
 
 
-def _chunk(pre_tokenizer: Any) -> int:
-    """Characters of the pieces that words are cut into, 0 for none."""
+def _words(pre_tokenizer: Any) -> tuple[list[str], int]:
+    """What becomes of words after BERT's splitter: those that are left out, and the characters of
+    the pieces that the others are cut into, 0 for none."""
     bert = {"type": "BertPreTokenizer"}
     if pre_tokenizer == bert:
-        return 0
+        return [], 0
     _keys(pre_tokenizer, "pre_tokenizer", {"type", "pretokenizers"})
     _known(pre_tokenizer["type"] == "Sequence", "another pre_tokenizer than BERT's")
-    steps = pre_tokenizer["pretokenizers"]
-    if steps == [bert]:
-        return 0
-    _known(len(steps) == 2 and steps[0] == bert, "another pre_tokenizer than BERT's")
-    length = steps[1].get("length")
-    _known(steps[1] == {"type": "FixedLength", "length": length}, "a pre_tokenizer after BERT's")
+    first, *steps = pre_tokenizer["pretokenizers"] or [None]
+    _known(first == bert, "another pre_tokenizer than BERT's")
+    left_out = words_of(steps[0]) if steps else None
+    if left_out is not None:
+        _known(_SURROGATES.search("".join(left_out)) is None, "a word that is no text")
+        del steps[0]
+    if not steps:
+        return left_out or [], 0
+    length = steps[0].get("length")
+    known = [{"type": "FixedLength", "length": length}]
+    _known(steps == known, "a pre_tokenizer after BERT's")
     _known(type(length) is int and 1 <= length < 1 << 32, "FixedLength")
-    return int(length)
+    return left_out or [], int(length)
 
 
 def _around(processor: Any) -> tuple[int, ...]:

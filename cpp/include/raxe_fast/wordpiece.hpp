@@ -6,8 +6,9 @@
 //      reordering, marks (Mn) go, lower case. The tables (cpp/tools/generate_wordpiece_tables.py)
 //      were asked of the library, whose Unicode versions differ from step to step.
 //   2. BertPreTokenizer: words end at white space, every punctuation character is a word.
-//   3. FixedLength, where `chunk` is not 0: words are cut into pieces of that many characters.
-//   4. WordPiece: the longest token of the vocabulary that the word starts with, then the longest
+//   3. Split with "Removed", where words are left out: a word that is one of them makes no token.
+//   4. FixedLength, where `chunk` is not 0: words are cut into pieces of that many characters.
+//   5. WordPiece: the longest token of the vocabulary that the word starts with, then the longest
 //      that continues it, to its end. A word that cannot be covered so, or of more than
 //      `max_word` characters, is one unknown token.
 // Texts are data: "[SEP]" in one is read as three words. Lone surrogates are left out, as U+FFFD is.
@@ -41,11 +42,14 @@ class WordPiece {
   static constexpr std::size_t kMaxVocabulary = 65535;
   static constexpr std::size_t kMaxWord = 1000;
 
-  // vocabulary[i] is the token of id i; those that begin with "##" continue a word. Throws
-  // std::invalid_argument for an empty or too large vocabulary, `unknown` outside of it, or `max_word`
-  // above kMaxWord.
+  // vocabulary[i] is the token of id i; those that begin with "##" continue a word. `left_out`: words
+  // that make no token, in the vocabulary or not, compared with what step 2 makes of a text. Throws
+  // std::invalid_argument for an empty or too large vocabulary, `unknown` outside of it, `max_word`
+  // above kMaxWord, a word to leave out that appears twice, is empty, or is longer than `max_word` or
+  // `chunk`.
   WordPiece(const std::vector<std::u32string>& vocabulary, std::size_t unknown,
-            std::size_t max_word, std::size_t chunk);
+            std::size_t max_word, std::size_t chunk,
+            const std::vector<std::u32string>& left_out = {});
   ~WordPiece();
   WordPiece(const WordPiece&) = delete;
   WordPiece& operator=(const WordPiece&) = delete;
@@ -55,7 +59,7 @@ class WordPiece {
   [[nodiscard]] std::vector<Token> encode(TextView text) const;
 
   [[nodiscard]] std::size_t vocabulary_size() const noexcept;
-  // Of the trie and the tables made from the vocabulary.
+  // Of the tries and the tables made from the vocabulary.
   [[nodiscard]] std::size_t bytes() const noexcept;
 
  private:

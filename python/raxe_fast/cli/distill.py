@@ -41,6 +41,15 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
     parser.add_argument(
         "--intermediate", type=positive, help="inner units of a layer (default: 4 times the width)"
     )
+    parser.add_argument(
+        "--leave-out",
+        nargs="?",
+        type=Path,
+        const=True,
+        metavar="FILE",
+        help="words that the student does not read, one a line; without a file punctuation and "
+        "function words, about a third of all tokens (default: it reads all)",
+    )
     parser.add_argument("--cache", type=Path, help="where the teacher's embeddings are kept")
     parser.add_argument("--jobs", type=positive, default=2, help="processes for the teacher")
     add_tuning_arguments(parser, epochs=3.0, batch_tokens=8192, rate=1e-3)
@@ -52,6 +61,7 @@ def run(args: Namespace) -> int:
     if not extras_present("distill", "finetune", FINETUNE_NEEDS):
         return 2
     from raxe_fast.training.distill import Shape, distill
+    from raxe_fast.training.leave_out import COMMON_TOKENS, read_words
 
     try:
         shape = Shape(
@@ -60,6 +70,9 @@ def run(args: Namespace) -> int:
             args.heads or max(1, args.hidden // 32),
             args.intermediate or 4 * args.hidden,
         )
+        words = args.leave_out
+        if words is not None:
+            words = read_words(COMMON_TOKENS if words is True else words)
         info = distill(
             args.corpus,
             args.teacher,
@@ -70,6 +83,7 @@ def run(args: Namespace) -> int:
             jobs=args.jobs,
             resume=args.resume,
             report=print_entry,
+            leave_out=words,
         )
     except (RaxeFastError, ValueError) as error:
         print(f"raxe-fast: {error}", file=sys.stderr)

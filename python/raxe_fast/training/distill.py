@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,23 +30,25 @@ def distill(
     jobs: int = 2,
     resume: bool = False,
     report: Report | None = None,
+    leave_out: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Trains a student of ``shape`` for the labels of ``corpus`` and for what ``teacher`` makes of
     its texts, and writes it to ``output`` as :func:`~raxe_fast.training.finetune.finetune` does.
 
     ``teacher`` is a directory that fine-tuning wrote, or a trained model. The hold-out fold must be
     the teacher's: neither has seen it then. ``work`` keeps the teacher's embeddings (default:
-    beside ``output``).
+    beside ``output``). ``leave_out``: words that the student does not read, and the teacher does
+    (default: the student reads what the teacher does).
 
-    Raises what :func:`~raxe_fast.training.finetune.finetune` raises, and ValueError for a shape
-    that does not fit the teacher.
+    Raises what :func:`~raxe_fast.training.finetune.finetune` raises, ValueError for a shape that
+    does not fit the teacher, and WordListError for what is no list of words.
     """
     options = options or FinetuneOptions()
     target = Path(output)
     with encoder_folder(teacher, options.holdout) as folder:
         source = load_source(folder)
-        student = make_student(source, shape, options.seed)
-        inputs = Inputs.read(Path(corpus), source, options)
+        student = make_student(source, shape, options.seed, left_out=leave_out)
+        inputs = Inputs.read(Path(corpus), student, options)
         targets = teach(
             folder,
             inputs.train,

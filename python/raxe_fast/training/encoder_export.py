@@ -22,6 +22,7 @@ from raxe_fast.training.encoder_graph_common import (
     build_model,
 )
 from raxe_fast.training.encoder_source import TOKENIZER, EncoderSource, load_source
+from raxe_fast.training.leave_out import pre_tokenizer_steps
 
 ENCODER_FILE = "encoder.onnx"
 TOKENIZER_FILE = "tokenizer.json"
@@ -190,16 +191,15 @@ def prepare_tokenizer(encoder: EncoderSource) -> tuple[bytes, tuple[int, int]]:
 
     Truncation and padding go: windows replace both. Words longer than WordPiece accepts are cut
     into pieces it does accept. It would turn such a word, base64 for one, into a single [UNK], and
-    whatever is hidden in it would never reach the encoder. Every other word is read as before.
+    whatever is hidden in it would never reach the encoder. Every other word is read as before, and
+    words that the source leaves out stay left out. What was prepared comes out as it is.
     """
     from tokenizers import Tokenizer
 
     content = {**encoder.tokenizer, "truncation": None, "padding": None}
     limit = content.get("model", {}).get("max_input_chars_per_word")
     if isinstance(limit, int) and content.get("pre_tokenizer"):
-        cut = {"type": "FixedLength", "length": limit}
-        steps = [content["pre_tokenizer"], cut]
-        content["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": steps}
+        content["pre_tokenizer"] = _cutting(content["pre_tokenizer"], limit)
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
     try:
         ids = Tokenizer.from_str(text).encode("").ids
@@ -214,3 +214,16 @@ def prepare_tokenizer(encoder: EncoderSource) -> tuple[bytes, tuple[int, int]]:
             member=TOKENIZER,
         )
     return text.encode(), (ids[0], ids[1])
+
+
+def _cutting(pre_tokenizer: Any, limit: int) -> Any:
+    """The steps of a pre_tokenizer in one Sequence that ends with cutting words into pieces of at
+    most ``limit`` characters."""
+    steps = pre_tokenizer_steps(pre_tokenizer)
+    last = steps[-1] if steps else None
+    length = None
+    if isinstance(last, dict) and last.get("type") == "FixedLength":
+        length = last.get("length")
+    if not isinstance(length, int) or length > limit:
+        steps.append({"type": "FixedLength", "length": limit})
+    return {"type": "Sequence", "pretokenizers": steps}

@@ -2,7 +2,8 @@
 
 A model keeps its encoder as an INT8 graph. Its integers times their scales are weights that export
 to the same integers again: what is lost against the float weights was lost when the model was
-made. The tokenizer, the configuration and what the graph does not hold come from the base encoder.
+made. The tokenizer is the model's; the configuration and what the graph does not hold come from the
+base encoder.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from raxe_fast.archive import open_files, read_checked, read_manifest
 from raxe_fast.errors import ModelFormatError
 from raxe_fast.feature_data import FeatureData, decode_features
 from raxe_fast.manifest import FEATURES_FILE, MANIFEST, parse_manifest
-from raxe_fast.training.encoder_source import EncoderSource, load_source
+from raxe_fast.training.encoder_source import TOKENIZER, EncoderSource, load_source
 from raxe_fast.training.finetune_output import SCALE, LinearHeads, write_output
 from raxe_fast.training.folds import Holdout
 
@@ -77,9 +79,9 @@ def restore_encoder(model: Path | str, output: Path | str, holdout: Holdout) -> 
                 path=files.path,
                 member=FEATURES_FILE,
             )
-        encoder, features = (
+        encoder, features, tokenizer = (
             read_checked(files, name, manifest.files[name])
-            for name in (manifest.encoder.file, FEATURES_FILE)
+            for name in (manifest.encoder.file, FEATURES_FILE, TOKENIZER)
         )
         path = files.path
     about = manifest.encoder
@@ -104,6 +106,11 @@ def restore_encoder(model: Path | str, output: Path | str, holdout: Holdout) -> 
     except (ValueError, KeyError, IndexError) as error:
         message = f"cannot be read: {error}"
         raise ModelFormatError(message, path=path, member=FEATURES_FILE) from error
+    try:
+        base = replace(base, tokenizer=json.loads(tokenizer))
+    except ValueError as error:
+        message = f"cannot be read: {error}"
+        raise ModelFormatError(message, path=path, member=TOKENIZER) from error
     weights = _weights(encoder, base, path, about.file)
     write_output(Path(output), base, weights, heads, info)
 

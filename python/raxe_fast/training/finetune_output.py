@@ -32,7 +32,6 @@ SCALE = 16.0
 EVIDENCE_SPAN = 8
 
 _COPIED = (
-    TOKENIZER,
     "tokenizer_config.json",
     "special_tokens_map.json",
     "vocab.txt",
@@ -132,7 +131,7 @@ def write_output(
     """Writes what :func:`~raxe_fast.training.encoder_source.load_source` reads, with ``weights``
     in place of the encoder's own, linear_heads.npz and finetune.json (``info``).
 
-    tokenizer.json is copied as it is: the export turns it into what ships, and does so once.
+    tokenizer.json is the source's as it is: the export turns it into what ships.
     ``max_tokens`` is the window length to record; by default the encoder's own. Raises
     ModelFormatError where the result does not read back.
     """
@@ -144,6 +143,7 @@ def write_output(
     for name in _COPIED:
         if (origin / name).is_file():
             shutil.copyfile(origin / name, folder / name)
+    _write(folder / TOKENIZER, source.tokenizer)
     config = {
         key: "float32" if key in ("dtype", "torch_dtype") else value
         for key, value in source.config.items()

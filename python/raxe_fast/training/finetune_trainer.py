@@ -246,6 +246,7 @@ class Trainer:
         values["device"] = self.network.device.type
         values["precision"] = self.network.precision
         values["corpus"] = self.inputs.corpus_sha256
+        values["tokenizer"] = hashlib.sha256(self.inputs.tokenizer.encode()).hexdigest()
         values["rows"] = len(self.inputs.train)
         values["classes"] = plain(self.inputs.classes)
         if self.distiller is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from raxe_fast.errors import ModelFormatError
 from raxe_fast.training.encoder_source import CONFIG, EncoderSource
+from raxe_fast.training.leave_out import leave_out
 
 __all__ = ["Shape", "make_student"]
 
@@ -41,15 +43,21 @@ class Shape:
         return cls(source.layers, source.hidden, source.heads, source.count("intermediate_size"))
 
 
-def make_student(teacher: EncoderSource, shape: Shape, seed: int = 1) -> EncoderSource:
+def make_student(
+    teacher: EncoderSource, shape: Shape, seed: int = 1, *, left_out: Sequence[str] | None = None
+) -> EncoderSource:
     """A BERT of ``shape`` with the teacher's vocabulary, tokenizer and window.
+
+    ``left_out``: words that its tokenizer leaves out, and no others; None leaves out what the
+    teacher's does (see :func:`~raxe_fast.training.leave_out.leave_out`).
 
     A student as wide as its teacher takes over evenly spaced layers of it, the last one always. A
     narrower one takes the teacher's word and position embeddings, projected onto the directions in
     which word embeddings vary most, and begins its layers at random, as BERT does.
 
     Raises ModelFormatError for a teacher that is no BERT, ValueError for a shape that is wider or
-    deeper than the teacher's, or as wide with other heads or inner units.
+    deeper than the teacher's, or as wide with other heads or inner units, and what leave_out
+    raises.
     """
     if teacher.architecture != "bert":
         raise ModelFormatError(f"cannot shrink a {teacher.architecture}", path=teacher.path,
@@ -69,7 +77,8 @@ def make_student(teacher: EncoderSource, shape: Shape, seed: int = 1) -> Encoder
         "num_attention_heads": shape.heads,
         "intermediate_size": shape.intermediate,
     }
-    return replace(teacher, config=config, weights=weights)
+    student = replace(teacher, config=config, weights=weights)
+    return student if left_out is None else leave_out(student, left_out)
 
 
 def _fewer_layers(teacher: EncoderSource, layers: int) -> dict[str, NDArray[Any]]:

@@ -42,9 +42,11 @@ def teach(
     max_tokens: int,
     jobs: int,
 ) -> Targets:
-    """Embeds the training texts of at most ``max_tokens`` tokens, special ones excluded, with a
-    fine-tuned encoder as it will run (INT8). A longer text has no target: a student reads another
-    window of it each time. The cache in ``work`` is shared with `raxe-fast train`.
+    """Embeds the training texts of at most ``max_tokens`` tokens of the student's, special ones
+    excluded, with a fine-tuned encoder as it will run (INT8). A longer text has no target: a
+    student reads another window of it each time. Neither has one that does not fit the teacher's
+    window, whose tokens may be more: the teacher has not read it whole. The cache in ``work`` is
+    shared with `raxe-fast train`.
 
     Raises ModelNotFoundError and ModelFormatError for a directory that is no fine-tuned encoder,
     and one whose heads have other classes.
@@ -61,6 +63,7 @@ def teach(
     texts = [data.records[i].text for i in chosen]
     embedded = embed_texts(texts, files, folder, cap=1, jobs=jobs, title="teacher")
     first = np.searchsorted(embedded.owner, np.arange(len(texts)))
+    whole = embedded.windows == 1
     where = np.full(len(data), -1, dtype=np.int64)
-    where[chosen] = np.arange(len(chosen))
-    return Targets(where, embedded.vectors[first], heads)
+    where[chosen[whole]] = np.arange(int(whole.sum()))
+    return Targets(where, embedded.vectors[first[whole]], heads)
