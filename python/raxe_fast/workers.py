@@ -3,7 +3,7 @@
 Threads, not processes: the tokeniser, both networks and the fused call are C++ that runs without
 the interpreter's lock, and threads share one copy of the model. The lock is held for the search for
 encoded parts and for making the result: about 3 % of a text's time with raxe-l6-v2, 18 % with
-raxe-mini-v1, so it limits neither on two cores.
+raxe-mini-v2, so it limits neither on two cores.
 """
 
 from __future__ import annotations
