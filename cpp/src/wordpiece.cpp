@@ -96,19 +96,16 @@ struct WordPiece::Data {
 // Frequent characters get small numbers, so that the children of a node lie close together.
 void WordPiece::Data::number_symbols(const std::vector<std::u32string>& vocabulary,
                                      const std::vector<std::u32string>& words) {
-  char32_t top = 0;
-  for (const auto* const strings : {&vocabulary, &words}) {
-    for (const std::u32string& string : *strings) {
-      for (const char32_t c : string) top = std::max(top, c);
+  const auto each_character = [&](auto take) {
+    for (const auto* const strings : {&vocabulary, &words}) {
+      for (const std::u32string& string : *strings) std::ranges::for_each(string, take);
     }
-  }
+  };
+  char32_t top = 0;
+  each_character([&top](char32_t c) { top = std::max(top, c); });
   if (top > 0x10FFFF) throw std::invalid_argument("vocabulary: not a code point");
   std::vector<std::uint32_t> counts(top + 1);
-  for (const auto* const strings : {&vocabulary, &words}) {
-    for (const std::u32string& string : *strings) {
-      for (const char32_t c : string) ++counts[c];
-    }
-  }
+  each_character([&counts](char32_t c) { ++counts[c]; });
   std::vector<std::pair<char32_t, std::uint32_t>> order;
   for (char32_t c = 0; c <= top; ++c) {
     if (counts[c] != 0) order.emplace_back(c, counts[c]);
@@ -263,7 +260,7 @@ class Pass {
     const auto begin = static_cast<std::uint32_t>(first);
     if (count != 0 && (i == length || (text[i] < kAscii && data_.ascii[text[i]].entry != kRemoved &&
                                        data_.ascii[text[i]].entry != kWord))) {
-      if (!left_out(count)) {
+      if (!left_out(symbols_, count)) {
         match(count, [begin](std::size_t k) { return begin + static_cast<std::uint32_t>(k); });
       }
       origin_ = static_cast<std::uint32_t>(i - 1);
@@ -374,7 +371,7 @@ class Pass {
 
   void end_word() {
     if (count_ == 0) return;
-    if (!cut_ && left_out(count_)) {
+    if (!cut_ && left_out(symbols_, count_)) {
       count_ = 0;
       return;
     }
@@ -393,12 +390,12 @@ class Pass {
     }
   }
 
-  // Whether the `count` characters kept are a word that makes no token.
-  [[nodiscard]] bool left_out(std::size_t count) const {
+  // Whether a word makes no token.
+  [[nodiscard]] bool left_out(const Symbol* symbols, std::size_t count) const {
     if (count > data_.longest_left_out) return false;
     Trie::Node node = Trie::kRoot;
     for (std::size_t k = 0; k < count; ++k) {
-      node = data_.left_out.step(node, symbols_[k]);
+      node = data_.left_out.step(node, symbols[k]);
       if (node == Trie::kRoot) return false;
     }
     return data_.left_out.value(node) != Trie::kNoValue;
@@ -406,10 +403,7 @@ class Pass {
 
   // A word of one character.
   void single(Symbol symbol, std::uint32_t origin) {
-    if (data_.longest_left_out != 0) {
-      const Trie::Node node = data_.left_out.step(Trie::kRoot, symbol);
-      if (node != Trie::kRoot && data_.left_out.value(node) != Trie::kNoValue) return;
-    }
+    if (left_out(&symbol, 1)) return;
     std::uint16_t id = Trie::kNoValue;
     if (data_.max_word != 0) {
       const Trie::Node node = data_.start.step(Trie::kRoot, symbol);

@@ -26,7 +26,23 @@ class RaxeFastError(Exception):
     """Base class of all errors of this package."""
 
 
-class ModelError(RaxeFastError):
+class _LocatedError(RaxeFastError):
+    """A message and the file that it is about, which goes before it."""
+
+    def __init__(self, message: str, *, path: str | PathLike[str] | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.path: str | None = None if path is None else fspath(path)
+
+    def _where(self) -> str:
+        return self.path or ""
+
+    def __str__(self) -> str:
+        where = self._where()
+        return f"{where}: {self.message}" if where else self.message
+
+
+class ModelError(_LocatedError):
     """A model could not be used.
 
     ``path`` is the model directory or archive (``None`` when unknown) and ``member`` the file
@@ -40,14 +56,11 @@ class ModelError(RaxeFastError):
         path: str | PathLike[str] | None = None,
         member: str | None = None,
     ) -> None:
-        super().__init__(message)
-        self.message = message
-        self.path: str | None = None if path is None else fspath(path)
+        super().__init__(message, path=path)
         self.member = member
 
-    def __str__(self) -> str:
-        where = ": ".join(part for part in (self.path, self.member) if part)
-        return f"{where}: {self.message}" if where else self.message
+    def _where(self) -> str:
+        return ": ".join(part for part in (self.path, self.member) if part)
 
 
 class ModelNotFoundError(ModelError, FileNotFoundError):
@@ -70,7 +83,7 @@ class EncoderError(RaxeFastError):
     """The ONNX encoder could not be loaded or failed to run."""
 
 
-class CorpusError(RaxeFastError):
+class CorpusError(_LocatedError):
     """A corpus file is malformed. ``path`` and ``line`` (1-based) say where, if known."""
 
     def __init__(
@@ -80,24 +93,13 @@ class CorpusError(RaxeFastError):
         path: str | PathLike[str] | None = None,
         line: int | None = None,
     ) -> None:
-        super().__init__(message)
-        self.message = message
-        self.path: str | None = None if path is None else fspath(path)
+        super().__init__(message, path=path)
         self.line = line
 
-    def __str__(self) -> str:
-        where = ":".join(str(part) for part in (self.path, self.line) if part is not None)
-        return f"{where}: {self.message}" if where else self.message
+    def _where(self) -> str:
+        return ":".join(str(part) for part in (self.path, self.line) if part is not None)
 
 
-class WordListError(RaxeFastError):
+class WordListError(_LocatedError):
     """A list of words to leave out is unreadable or holds what is not one word, or a word twice.
     ``path`` is its file, if that is at fault."""
-
-    def __init__(self, message: str, *, path: str | PathLike[str] | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.path: str | None = None if path is None else fspath(path)
-
-    def __str__(self) -> str:
-        return self.message if self.path is None else f"{self.path}: {self.message}"
