@@ -33,7 +33,9 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
     parser.add_argument(
         "--teacher",
         required=True,
-        help="a directory that `raxe-fast finetune` wrote, or a trained model (.raxe)",
+        action="append",
+        help="a directory that `raxe-fast finetune` wrote, or a trained model (.raxe); may be "
+        "repeated with --beside",
     )
     parser.add_argument("--layers", type=positive, default=2, help="default: %(default)s")
     parser.add_argument("--hidden", type=positive, default=128, help="width (default: 128)")
@@ -49,6 +51,12 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
         metavar="FILE",
         help="words that the student does not read, one a line; without a file punctuation and "
         "function words, about a third of all tokens (default: it reads all)",
+    )
+    parser.add_argument(
+        "--beside",
+        action="store_true",
+        help="the teachers read every window along with the student, in every step: for a GPU "
+        "(default: one teacher reads the short texts beforehand)",
     )
     parser.add_argument("--cache", type=Path, help="where the teacher's embeddings are kept")
     parser.add_argument("--jobs", type=positive, default=2, help="processes for the teacher")
@@ -84,6 +92,7 @@ def run(args: Namespace) -> int:
             resume=args.resume,
             report=print_entry,
             leave_out=words,
+            beside=args.beside,
         )
     except (RaxeFastError, ValueError) as error:
         print(f"raxe-fast: {error}", file=sys.stderr)

@@ -53,6 +53,15 @@ def add_tuning_arguments(
         "--rate", type=float, default=rate, help="highest learning rate (default: %(default)s)"
     )
     parser.add_argument(
+        "--dropout", type=float, default=0.0, help="default: %(default)s; long runs want 0.1"
+    )
+    parser.add_argument(
+        "--noise",
+        type=float,
+        default=0.04,
+        help="share of tokens replaced by others (default: %(default)s)",
+    )
+    parser.add_argument(
         "--holdout-fold",
         type=int,
         default=4,
@@ -94,6 +103,8 @@ def tuning_options(args: Namespace) -> FinetuneOptions:
         max_tokens=args.max_tokens,
         batch_tokens=args.batch_tokens,
         rate=args.rate,
+        dropout=args.dropout,
+        noise=args.noise,
         holdout=Holdout(None if args.holdout_fold == -1 else args.holdout_fold, args.folds),
         own_texts=not args.no_own_texts,
         source_weights=tuple(args.source_weight),

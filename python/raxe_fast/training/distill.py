@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from raxe_fast.training.distill_loss import Distiller, DistillWeights
+from raxe_fast.training.distill_online import OnlineDistiller, read_teacher
+from raxe_fast.training.encoder_export import prepare_tokenizer
 from raxe_fast.training.encoder_restore import encoder_folder
 from raxe_fast.training.encoder_source import load_source
 from raxe_fast.training.finetune_inputs import Inputs
 from raxe_fast.training.finetune_options import FinetuneOptions
 from raxe_fast.training.finetune_trainer import Report, Trainer
+from raxe_fast.training.leave_out import left_out_ids
 from raxe_fast.training.student import Shape, make_student
 from raxe_fast.training.teacher import teach
 
@@ -20,7 +25,7 @@ __all__ = ["DistillWeights", "FinetuneOptions", "Shape", "distill"]
 
 def distill(
     corpus: Path | str,
-    teacher: Path | str,
+    teacher: Path | str | Sequence[Path | str],
     output: Path | str,
     shape: Shape,
     options: FinetuneOptions | None = None,
@@ -31,6 +36,7 @@ def distill(
     resume: bool = False,
     report: Report | None = None,
     leave_out: Sequence[str] | None = None,
+    beside: bool = False,
 ) -> dict[str, Any]:
     """Trains a student of ``shape`` for the labels of ``corpus`` and for what ``teacher`` makes of
     its texts, and writes it to ``output`` as :func:`~raxe_fast.training.finetune.finetune` does.
@@ -40,25 +46,46 @@ def distill(
     beside ``output``). ``leave_out``: words that the student does not read, and the teacher does
     (default: the student reads what the teacher does).
 
+    With ``beside`` the teacher reads every window along with the student instead (see
+    distill_online); that is worth it on a GPU, and ``teacher`` may then be several, asked as one.
+    A student of their own shape begins as the first of them.
+
     Raises what :func:`~raxe_fast.training.finetune.finetune` raises, ValueError for a shape that
-    does not fit the teacher, and WordListError for what is no list of words.
+    does not fit the teacher, several teachers that do not read beside, and teachers of other
+    classes, and WordListError for what is no list of words.
     """
     options = options or FinetuneOptions()
     target = Path(output)
-    with encoder_folder(teacher, options.holdout) as folder:
-        source = load_source(folder)
+    teachers = [teacher] if isinstance(teacher, (str, Path)) else list(teacher)
+    if not teachers or (len(teachers) > 1 and not beside):
+        raise ValueError("there must be one teacher, or more that read beside their student")
+    with ExitStack() as stack:
+        folders = [stack.enter_context(encoder_folder(t, options.holdout)) for t in teachers]
+        source = load_source(folders[0])
         student = make_student(source, shape, options.seed, left_out=leave_out)
-        inputs = Inputs.read(Path(corpus), student, options)
-        targets = teach(
-            folder,
-            inputs.train,
-            inputs.classes,
-            work if work is not None else target.with_name(f".{target.name}.teacher"),
-            max_tokens=options.max_tokens - 2,
-            jobs=jobs,
-        )
-        trainer = Trainer(inputs, student, options, target)
-        trainer.learn_from(Distiller(trainer.network, targets, weights or DistillWeights()))
+        if not beside:
+            inputs = Inputs.read(Path(corpus), student, options)
+            targets = teach(
+                folders[0],
+                inputs.train,
+                inputs.classes,
+                work if work is not None else target.with_name(f".{target.name}.teacher"),
+                max_tokens=options.max_tokens - 2,
+                jobs=jobs,
+            )
+            trainer = Trainer(inputs, student, options, target)
+            trainer.learn_from(Distiller(trainer.network, targets, weights or DistillWeights()))
+        else:
+            skipped = left_out_ids(source, student)
+            # Windows are cut from the tokens that the teachers read; figures are the student's own.
+            inputs = Inputs.read(Path(corpus), source, options)
+            inputs = replace(inputs, tokenizer=prepare_tokenizer(student)[0].decode())
+            trainer = Trainer(inputs, student, options, target)
+            network = trainer.network
+            readers = [read_teacher(folder, network) for folder in folders]
+            trainer.learn_beside(
+                OnlineDistiller(network, readers, weights or DistillWeights(), skipped)
+            )
         trainer.report = report
         if resume:
             trainer.resume()

@@ -12,28 +12,44 @@ from torch import Tensor, nn
 from raxe_fast.training.finetune_model import Network
 from raxe_fast.training.teacher import Targets
 
-__all__ = ["DistillWeights", "Distiller"]
+__all__ = ["DistillWeights", "Distiller", "Projection"]
 
 
 @dataclass(frozen=True, slots=True)
 class DistillWeights:
     """Weights beside the losses of the labels: ``embedding`` of 1 - cosine between the student's
     projected embedding and the teacher's, ``binary`` of the binary cross-entropy to the teacher's
-    probability, ``classes`` of the cross-entropies to its family and subfamily distributions."""
+    probability, ``classes`` of the cross-entropies to its family and subfamily distributions,
+    ``evidence`` of the binary cross-entropy to the probability that a token belongs to an attack
+    (of a teacher that reads along, see distill_online)."""
 
     embedding: float = 1.0
     binary: float = 0.5
     classes: float = 0.3
+    evidence: float = 0.3
 
 
-class Distiller:
-    """The distance of a batch from a teacher's targets. Adds to the network's modules a projection
-    from the student's width to the teacher's, which is trained with it and not written out."""
+class Projection:
+    """Adds to a student's modules a projection from its width to ``width``, the teacher's, which is
+    trained with it and not written out."""
+
+    def __init__(self, network: Network, width: int) -> None:
+        self.projection = nn.Linear(network.source.hidden, width)
+        network.modules["projection"] = self.projection.to(network.device)
+
+    def distance(self, embedding: Tensor, teacher: Tensor) -> Tensor:
+        """Mean of 1 - cosine between the projected embeddings and a teacher's unit vectors."""
+        projected = F.normalize(self.projection(embedding), dim=-1)
+        distance: Tensor = (1 - (projected * teacher).sum(-1)).mean()
+        return distance
+
+
+class Distiller(Projection):
+    """The distance of a batch from targets that a teacher made beforehand."""
 
     def __init__(self, network: Network, targets: Targets, weights: DistillWeights) -> None:
+        super().__init__(network, targets.embedding.shape[1])
         self.targets, self.weights = targets, weights
-        self.projection = nn.Linear(network.source.hidden, targets.embedding.shape[1])
-        network.modules["projection"] = self.projection.to(network.device)
 
     def identity(self) -> dict[str, object]:
         """What must be equal for a checkpoint to be continued."""
@@ -53,8 +69,7 @@ class Distiller:
             torch.from_numpy(logits).to(device) for logits in self.targets.logits(at[known])
         )
         weights = self.weights
-        projected = F.normalize(self.projection(mine), dim=-1)
-        loss = weights.embedding * (1 - (projected * theirs).sum(-1)).mean()
+        loss = weights.embedding * self.distance(mine, theirs)
         own_binary, own_family, own_subfamily = network.logits(mine)
         loss = loss + weights.binary * F.binary_cross_entropy_with_logits(
             own_binary, binary.sigmoid()

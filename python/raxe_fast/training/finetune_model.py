@@ -248,7 +248,7 @@ def with_noise(ids: Tensor, mask: Tensor, share: float) -> Tensor:
         return ids
     inner = mask.clone()
     inner[:, 0] = 0
-    inner[torch.arange(len(mask)), mask.sum(1) - 1] = 0
+    inner[torch.arange(len(mask), device=mask.device), mask.sum(1) - 1] = 0
     chosen = (torch.rand(ids.shape, device=ids.device) < share) & (inner > 0)
     pool = ids[inner > 0]
     if not len(pool):

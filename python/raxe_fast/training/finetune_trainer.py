@@ -41,6 +41,7 @@ from raxe_fast.training.hardware import hardware
 
 if TYPE_CHECKING:
     from raxe_fast.training.distill_loss import Distiller
+    from raxe_fast.training.distill_online import Lesson, OnlineDistiller
 
 __all__ = ["Report", "Trainer"]
 
@@ -75,6 +76,7 @@ class Trainer:
         )
         self.rates = [group["lr"] for group in self.optimiser.param_groups]
         self.distiller: Distiller | None = None
+        self.beside: OnlineDistiller | None = None
         positions = int(source.number("max_position_embeddings", 512))
         self.sampler = SamplerOptions(
             samples=options.samples or len(inputs.train),
@@ -104,11 +106,19 @@ class Trainer:
         self.report: Report | None = None
 
     def learn_from(self, distiller: Distiller) -> None:
-        """Adds a teacher; before the run."""
+        """Adds the targets of a teacher; before the run."""
         self.distiller = distiller
+        self._train_also(distiller.projection)
+
+    def learn_beside(self, beside: OnlineDistiller) -> None:
+        """Adds teachers that read along; before the run."""
+        self.beside = beside
+        self._train_also(beside.projection)
+
+    def _train_also(self, module: nn.Module) -> None:
         rate = self.options.head_rate
         self.optimiser.add_param_group(
-            {"params": list(distiller.projection.parameters()), "lr": rate, "weight_decay": 0.0}
+            {"params": list(module.parameters()), "lr": rate, "weight_decay": 0.0}
         )
         self.rates.append(rate)
 
@@ -199,6 +209,10 @@ class Trainer:
         ]
         ids, mask = self.network.batch(rows)
         places = torch.from_numpy(payload_places(train, batch, ids.shape[1])).to(device)
+        read = ids.numel()
+        lesson: Lesson | None = None
+        if self.beside is not None:
+            ids, mask, places, lesson = self.beside.prepare(ids, mask, places)
         ids = with_noise(ids, mask, self.options.noise)
         index = list(batch.rows)
         label, family, subfamily = (
@@ -212,6 +226,8 @@ class Trainer:
         loss = loss + evidence_loss(evidence, mask, label, places, self.options.loss)
         if self.distiller is not None:
             loss = loss + self.distiller.loss(self.network, embedding, index)
+        if self.beside is not None and lesson is not None:
+            loss = loss + self.beside.loss(self.network, embedding, evidence, mask, lesson)
         self.optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(self.network.modules.parameters(), self.options.clip)
@@ -220,7 +236,7 @@ class Trainer:
             self.scores[index] = self.network.logits(embedding)[0].cpu().double().numpy()
         self.losses.append(float(loss.item()))
         self.step, self.seen = self.step + 1, self.seen + len(batch.rows)
-        self.tokens += ids.numel()
+        self.tokens += read
 
     def mine(self) -> None:
         """Raise the weights of the hardest harmless texts for the next epoch.
@@ -251,6 +267,8 @@ class Trainer:
         values["classes"] = plain(self.inputs.classes)
         if self.distiller is not None:
             values |= self.distiller.identity()
+        if self.beside is not None:
+            values |= self.beside.identity()
         words = self.network.source.tensor("embeddings.word_embeddings.weight")
         values["encoder"] = hashlib.sha256(words.tobytes()).hexdigest()
         return values
@@ -304,7 +322,7 @@ class Trainer:
             "minutes": round(self.seconds() / 60, 2),
             "device": self.network.device.type,
             "precision": self.network.precision,
-            "distilled": self.distiller is not None,
+            "distilled": self.distiller is not None or self.beside is not None,
             "torch": torch.__version__,
             "hardware": hardware(),
             "figures": {"dev": dev, "held_out": held},

@@ -12,7 +12,7 @@ from raxe_fast.errors import ModelFormatError, WordListError
 from raxe_fast.left_out_words import split_step, words_of
 from raxe_fast.training.encoder_source import TOKENIZER, EncoderSource
 
-__all__ = ["COMMON_TOKENS", "leave_out", "pre_tokenizer_steps", "read_words"]
+__all__ = ["COMMON_TOKENS", "leave_out", "left_out_ids", "pre_tokenizer_steps", "read_words"]
 
 # Punctuation and function words: about a third of the tokens of real texts. Words that carry
 # meaning for attacks ("you", "not", "must") are not among them.
@@ -47,6 +47,40 @@ def leave_out(source: EncoderSource, words: Sequence[str]) -> EncoderSource:
     steps = [_BERT, split_step(_normal(source, words)), *rest]
     pre_tokenizer = {"type": "Sequence", "pretokenizers": steps}
     return replace(source, tokenizer={**source.tokenizer, "pre_tokenizer": pre_tokenizer})
+
+
+def left_out_ids(source: EncoderSource, student: EncoderSource) -> tuple[list[int], list[int]]:
+    """Ids of the words that ``source`` reads and ``student``, made from it, leaves out, and ids of
+    the tokens that continue a word: such an id that one of those follows is the beginning of a
+    longer word, which both read. Without the others the tokens of one are those of the other.
+
+    Raises WordListError for a word that is not one token of the vocabulary, and for one that only
+    the source leaves out.
+    """
+    from tokenizers import Tokenizer
+
+    mine, theirs = _words_left_out(student), _words_left_out(source)
+    surplus = sorted(set(theirs) - set(mine))
+    if surplus:
+        raise WordListError(f"{surplus[0]!r} is read by the student and not by its teacher")
+    vocabulary = Tokenizer.from_str(json.dumps(source.tokenizer)).get_vocab()
+    words = []
+    for word in mine:
+        if word in theirs:
+            continue
+        if word not in vocabulary:
+            raise WordListError(f"{word!r} is more than one token, and a teacher reads beside")
+        words.append(vocabulary[word])
+    prefix = source.tokenizer["model"].get("continuing_subword_prefix", "##")
+    return words, sorted(i for token, i in vocabulary.items() if token.startswith(prefix))
+
+
+def _words_left_out(source: EncoderSource) -> list[str]:
+    for step in pre_tokenizer_steps(source.tokenizer.get("pre_tokenizer")):
+        words = words_of(step)
+        if words is not None:
+            return words
+    return []
 
 
 def _normal(source: EncoderSource, words: Sequence[str]) -> list[str]:
