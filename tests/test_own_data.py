@@ -24,11 +24,12 @@ KINDS = frozenset(
      "support_intent", "system_prompt", "table", "tool_json", "web_page"]
 )  # fmt: skip
 FILES = frozenset(
-    ["agent_traces", "agents", "direct", "disguised_jailbreaks", "email_errands", "extraction",
-     "extraction_commands", "harmful_lookalikes", "harmful_pii_command", "indirect_documents",
-     "indirect_tools", "jailbreak", "jailbreak_scenarios", "jailbreak_stories", "languages",
-     "mailbox_agents", "many_languages", "multilingual", "planted_errands", "prompt_injection",
-     "safe_lookalikes", "thin_kinds", "tool_outputs"]
+    ["agent_traces", "agents", "carriers_long", "direct", "disguised_jailbreaks", "email_errands",
+     "extraction", "extraction_commands", "fiction", "harmful_lookalikes", "harmful_pii_command",
+     "indirect_documents", "indirect_tools", "jailbreak", "jailbreak_scenarios", "jailbreak_stories", "languages",
+     "mail_attacks", "mailbox_agents", "many_languages", "multilingual", "planted_errands",
+     "prompt_injection", "safe_lookalikes", "sounds_dangerous", "subtle_direct", "thin_kinds",
+     "tongues_a", "tongues_b", "tool_outputs"]
 )  # fmt: skip
 HARMLESS_FILES = frozenset(["benign", "everyday", "hard_negatives"])
 
@@ -155,8 +156,8 @@ def test_every_file_ships_texts_of_both_kinds_or_harmless_ones(own):
         f"{SOURCE_PREFIX}{name}" for name in HARMLESS_FILES
     }
     for source in files:
-        assert counts[source, 0] >= 150
-        assert counts[source, 1] == 0 or counts[source, 1] >= 180
+        assert counts[source, 0] >= 130
+        assert counts[source, 1] == 0 or counts[source, 1] >= 100
     attacks = sum(item.record.label for item in own)
     assert len(own) > 8500 and 0.35 < attacks / len(own) < 0.45
 
@@ -164,8 +165,8 @@ def test_every_file_ships_texts_of_both_kinds_or_harmless_ones(own):
 def test_attacks_inside_texts_are_marked(own):
     """Only the files about documents, tools and agents have many; the others attack directly."""
     marked = Counter(item.record.source for item in own if item.end > item.begin)
-    names = ("agent_traces", "agents", "email_errands", "indirect_documents", "indirect_tools",
-             "planted_errands", "tool_outputs")  # fmt: skip
+    names = ("agent_traces", "agents", "carriers_long", "email_errands", "indirect_documents",
+             "indirect_tools", "planted_errands", "tool_outputs")  # fmt: skip
     many = {f"{SOURCE_PREFIX}{name}" for name in names}
     assert {source for source, count in marked.items() if count > 100} == many
     assert sum(marked.values()) > 600
@@ -187,9 +188,11 @@ def test_families_of_attacks(own):
     found = Counter(record.family for record in attacks)
     assert set(found) == set(TAXONOMY)
     encoded = found.pop("encoding_obfuscation")
-    assert min(found.values()) >= 160 and 20 <= encoded < 0.02 * len(attacks)
+    assert min(found.values()) >= 160 and 20 <= encoded < 0.03 * len(attacks)
     assert {r.source for r in attacks if r.family == "encoding_obfuscation"} == {
-        f"{SOURCE_PREFIX}extraction_commands", f"{SOURCE_PREFIX}many_languages",
+        f"{SOURCE_PREFIX}{name}"
+        for name in ("extraction_commands", "many_languages", "subtle_direct", "tongues_a",
+                     "tongues_b")
     }  # fmt: skip
 
 
