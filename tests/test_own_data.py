@@ -24,12 +24,13 @@ KINDS = frozenset(
      "support_intent", "system_prompt", "table", "tool_json", "web_page"]
 )  # fmt: skip
 FILES = frozenset(
-    ["agent_traces", "agents", "carriers_long", "direct", "disguised_jailbreaks", "email_errands",
-     "extraction", "extraction_commands", "fiction", "harmful_lookalikes", "harmful_pii_command",
-     "indirect_documents", "indirect_tools", "jailbreak", "jailbreak_scenarios", "jailbreak_stories", "languages",
-     "mail_attacks", "mailbox_agents", "many_languages", "multilingual", "planted_errands",
-     "prompt_injection", "safe_lookalikes", "sounds_dangerous", "subtle_direct", "thin_kinds",
-     "tongues_a", "tongues_b", "tool_outputs"]
+    ["agent_traces", "agents", "carriers_long", "direct", "disguised_jailbreaks",
+     "email_errands", "extraction", "extraction_commands", "fiction", "harmful_lookalikes",
+     "harmful_pii_command", "indirect_documents", "indirect_tools", "jailbreak",
+     "jailbreak_scenarios", "jailbreak_stories", "languages", "mail_attacks", "mailbox_agents",
+     "many_languages", "multilingual", "planted_errands", "prompt_injection",
+     "safe_lookalikes", "sounds_dangerous", "subtle_direct", "thin_kinds", "tongues_a",
+     "tongues_b", "tool_outputs"]
 )  # fmt: skip
 HARMLESS_FILES = frozenset(["benign", "everyday", "hard_negatives"])
 
