@@ -411,3 +411,27 @@ def test_missing_extras_are_named(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(command, "FINETUNE_NEEDS", ("no_such_module",))
     assert main(["finetune", "--corpus", str(tmp_path), "--output", str(tmp_path / "o")]) == 2
     assert 'needs no_such_module: pip install "raxe-fast[finetune]"' in capsys.readouterr().err
+
+
+@torch_needed
+def test_a_slow_first_step_does_not_end_a_run():
+    """What it says of the speed would take the whole time for the last evaluations."""
+    from types import SimpleNamespace
+    from typing import Any
+
+    from raxe_fast.training.finetune_trainer import Trainer
+
+    trainer: Any = SimpleNamespace(
+        seen=1,
+        total=1000.0,
+        options=SimpleNamespace(max_minutes=3.0),
+        tokens=16000,
+        training_seconds=4.0,
+        final_dev=SimpleNamespace(tokens=3_000_000),
+        held=SimpleNamespace(tokens=0),
+        seconds=lambda: 4.0,
+    )
+    assert Trainer.progress(trainer) == pytest.approx(4 / 90)
+    trainer.tokens, trainer.training_seconds = 16_000_000, 40.0
+    trainer.seconds = lambda: 60.0
+    assert Trainer.progress(trainer) == pytest.approx(60 / 177)

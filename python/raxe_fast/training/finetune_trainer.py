@@ -134,8 +134,11 @@ class Trainer:
             limit = self.options.max_minutes * 60
             if self.tokens:
                 # The last evaluations: forward passes only, about a third of a training step.
+                # A first step can be a hundred times as slow as the others, on a GPU above all: it
+                # must not make a run end that has hardly begun.
                 rate = self.tokens / max(self.training_seconds, 1e-9)
-                limit -= (self.final_dev.tokens + self.held.tokens) / (2.5 * rate)
+                reserved = (self.final_dev.tokens + self.held.tokens) / (2.5 * rate)
+                limit -= min(reserved, limit / 2)
             done = max(done, self.seconds() / max(limit, 1e-9))
         return min(1.0, done)
 
