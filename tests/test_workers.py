@@ -528,8 +528,12 @@ def test_progress_on_a_terminal_leaves_the_output_alone(tiny_model, tmp_path, op
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signal")
 def test_an_interrupt_ends_the_command(tiny_model):
+    # A shell starts what runs in its background deaf to interrupts, and children inherit that.
+    hearing = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    python, option, program = COMMAND
     command = subprocess.Popen(
-        [*COMMAND, "scan", "--model", str(tiny_model), "--lines", "--workers", "2", "-"],
+        [python, option, hearing + program, "scan", "--model", str(tiny_model), "--lines",
+         "--workers", "2", "-"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     assert command.stdin is not None and command.stdout is not None
