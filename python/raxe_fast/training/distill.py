@@ -51,8 +51,8 @@ def distill(
     A student of their own shape begins as the first of them.
 
     Raises what :func:`~raxe_fast.training.finetune.finetune` raises, ValueError for a shape that
-    does not fit the teacher, several teachers that do not read beside, and teachers of other
-    classes, and WordListError for what is no list of words.
+    does not fit the teacher and for several teachers that do not read beside, ModelFormatError for
+    a teacher of other classes, and WordListError for what is no list of words.
     """
     options = options or FinetuneOptions()
     target = Path(output)

@@ -37,11 +37,23 @@ class Projection:
         self.projection = nn.Linear(network.source.hidden, width)
         network.modules["projection"] = self.projection.to(network.device)
 
-    def distance(self, embedding: Tensor, teacher: Tensor) -> Tensor:
-        """Mean of 1 - cosine between the projected embeddings and a teacher's unit vectors."""
+    def agreement(
+        self,
+        network: Network,
+        embedding: Tensor,
+        teacher: Tensor,
+        said: tuple[Tensor, Tensor, Tensor],
+        weights: DistillWeights,
+    ) -> Tensor:
+        """A scalar: how far (B, H) embeddings and their logits are from a teacher's unit vectors
+        and from the probabilities ``said``, binary (B,), family (B, F) and subfamily (B, C)."""
         projected = F.normalize(self.projection(embedding), dim=-1)
-        distance: Tensor = (1 - (projected * teacher).sum(-1)).mean()
-        return distance
+        loss = weights.embedding * (1 - (projected * teacher).sum(-1)).mean()
+        binary, *classes = network.logits(embedding)
+        loss = loss + weights.binary * F.binary_cross_entropy_with_logits(binary, said[0])
+        for own, other in zip(classes, said[1:], strict=True):
+            loss = loss + weights.classes * F.cross_entropy(own, other)
+        return loss
 
 
 class Distiller(Projection):
@@ -68,12 +80,5 @@ class Distiller(Projection):
         binary, family, subfamily = (
             torch.from_numpy(logits).to(device) for logits in self.targets.logits(at[known])
         )
-        weights = self.weights
-        loss = weights.embedding * self.distance(mine, theirs)
-        own_binary, own_family, own_subfamily = network.logits(mine)
-        loss = loss + weights.binary * F.binary_cross_entropy_with_logits(
-            own_binary, binary.sigmoid()
-        )
-        for own, other in ((own_family, family), (own_subfamily, subfamily)):
-            loss = loss + weights.classes * F.cross_entropy(own, other.softmax(-1))
-        return loss
+        said = (binary.sigmoid(), family.softmax(-1), subfamily.softmax(-1))
+        return self.agreement(network, mine, theirs, said, self.weights)

@@ -19,7 +19,7 @@ from torch import Tensor
 from raxe_fast.training.distill_loss import DistillWeights, Projection
 from raxe_fast.training.encoder_source import load_source
 from raxe_fast.training.finetune_model import Network
-from raxe_fast.training.finetune_output import HEADS_FILE, LinearHeads
+from raxe_fast.training.teacher import heads_of
 
 __all__ = ["Lesson", "OnlineDistiller", "read_teacher", "without_words"]
 
@@ -108,29 +108,20 @@ class OnlineDistiller(Projection):
         self, network: Network, embedding: Tensor, evidence: Tensor, mask: Tensor, lesson: Lesson
     ) -> Tensor:
         """A scalar: see DistillWeights; the evidence of every token but padding counts alike."""
-        weights = self.weights
-        loss = weights.embedding * self.distance(embedding, lesson.embedding)
-        binary, family, subfamily = network.logits(embedding)
-        loss = loss + weights.binary * F.binary_cross_entropy_with_logits(binary, lesson.binary)
-        for own, other in ((family, lesson.family), (subfamily, lesson.subfamily)):
-            loss = loss + weights.classes * F.cross_entropy(own, other)
+        said = (lesson.binary, lesson.family, lesson.subfamily)
+        loss = self.agreement(network, embedding, lesson.embedding, said, self.weights)
         tokens = F.binary_cross_entropy_with_logits(evidence, lesson.evidence, reduction="none")
         kept = mask.float()
-        return loss + weights.evidence * (tokens * kept).sum() / kept.sum()
+        return loss + self.weights.evidence * (tokens * kept).sum() / kept.sum()
 
 
 def read_teacher(folder: Path | str, student: Network) -> Network:
     """The fine-tuned encoder of ``folder`` with its heads, on the student's device.
 
     Raises ModelNotFoundError and ModelFormatError for a directory that is no fine-tuned encoder,
-    ValueError for heads of other classes than the student's.
+    and one whose heads have other classes than the student's.
     """
-    heads = LinearHeads.load(Path(folder) / HEADS_FILE)
-    if (heads.families, heads.subfamilies) != (
-        student.classes.families,
-        student.classes.subfamilies,
-    ):
-        raise ValueError(f"{folder}: its heads have other classes than this corpus")
+    heads_of(folder, student.classes)
     return Network(
         load_source(folder),
         student.classes,

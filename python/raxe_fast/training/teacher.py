@@ -14,7 +14,7 @@ from raxe_fast.training.finetune_data import Classes, TrainingSet
 from raxe_fast.training.finetune_output import HEADS_FILE, LinearHeads
 from raxe_fast.training.train_data import prepare_encoder
 
-__all__ = ["Targets", "teach"]
+__all__ = ["Targets", "heads_of", "teach"]
 
 Float32 = NDArray[np.float32]
 
@@ -31,6 +31,16 @@ class Targets:
     def logits(self, at: NDArray[np.int64]) -> tuple[Float32, Float32, Float32]:
         """Binary (M,), family (M, F) and subfamily (M, S) logits of those rows."""
         return self.heads.logits(self.embedding[at])
+
+
+def heads_of(teacher: Path | str, classes: Classes) -> LinearHeads:
+    """The linear heads of a fine-tuned encoder. Raises ModelFormatError where there are none, or
+    they have other classes."""
+    heads = LinearHeads.load(Path(teacher) / HEADS_FILE)
+    if (heads.families, heads.subfamilies) != (classes.families, classes.subfamilies):
+        raise ModelFormatError("its heads have other classes than this corpus", path=teacher,
+                               member=HEADS_FILE)  # fmt: skip
+    return heads
 
 
 def teach(
@@ -51,10 +61,7 @@ def teach(
     Raises ModelNotFoundError and ModelFormatError for a directory that is no fine-tuned encoder,
     and one whose heads have other classes.
     """
-    heads = LinearHeads.load(Path(teacher) / HEADS_FILE)
-    if (heads.families, heads.subfamilies) != (classes.families, classes.subfamilies):
-        raise ModelFormatError("its heads have other classes than this corpus", path=teacher,
-                               member=HEADS_FILE)  # fmt: skip
+    heads = heads_of(teacher, classes)
     folder = Path(work)
     folder.mkdir(parents=True, exist_ok=True)
     files = prepare_encoder(str(teacher), folder, "int8")
