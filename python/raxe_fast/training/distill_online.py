@@ -85,22 +85,22 @@ class OnlineDistiller(Projection):
         lesson = Lesson(lesson.embedding, lesson.binary, lesson.family, lesson.subfamily, evidence)
         return ids, mask, places, lesson
 
-    @torch.no_grad()
     def _ask(self, ids: Tensor, mask: Tensor) -> Lesson:
         first: Tensor | None = None
         sums: list[Tensor] = []
-        for teacher in self.teachers:
-            states = teacher.states(ids, mask)
-            embedding = teacher.pool(states, mask)
-            binary, family, subfamily = teacher.logits(embedding)
-            said = [
-                binary.sigmoid(),
-                family.softmax(-1),
-                subfamily.softmax(-1),
-                teacher.evidence(states).sigmoid(),
-            ]
-            first = embedding if first is None else first
-            sums = said if not sums else [a + b for a, b in zip(sums, said, strict=True)]
+        with torch.no_grad():
+            for teacher in self.teachers:
+                states = teacher.states(ids, mask)
+                embedding = teacher.pool(states, mask)
+                binary, family, subfamily = teacher.logits(embedding)
+                said = [
+                    binary.sigmoid(),
+                    family.softmax(-1),
+                    subfamily.softmax(-1),
+                    teacher.evidence(states).sigmoid(),
+                ]
+                first = embedding if first is None else first
+                sums = said if not sums else [a + b for a, b in zip(sums, said, strict=True)]
         assert first is not None
         return Lesson(first, *(value / len(self.teachers) for value in sums))
 
