@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -295,6 +294,8 @@ class Scanner:
 
         Cancelling drops a scan that has not begun; one that has runs to its end unheard.
         """
+        import asyncio  # here: whoever awaits has it, and the others need not load it
+
         with self._lock:
             if self._closed:
                 raise RuntimeError(CLOSED)

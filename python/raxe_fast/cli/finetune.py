@@ -39,6 +39,12 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
     parser.add_argument(
         "--no-augment", action="store_true", help="train on the texts of the corpus alone"
     )
+    parser.add_argument(
+        "--smoothing",
+        type=float,
+        default=0.02,
+        help="how far the binary targets are drawn from 0 and 1 (default: %(default)s)",
+    )
     add_tuning_arguments(parser, epochs=2.0, batch_tokens=4096, rate=1.5e-4)
     parser.set_defaults(run=run)
 
@@ -53,6 +59,7 @@ def run(args: Namespace) -> int:
 
     try:
         options = tuning_options(args)
+        options = replace(options, loss=replace(options.loss, smoothing=args.smoothing))
         if args.no_augment:
             options = replace(options, augment=None)
         info = finetune(

@@ -44,6 +44,14 @@ def add_tuning_arguments(
         "--max-tokens", type=positive, default=160, help="tokens per window (default: %(default)s)"
     )
     parser.add_argument(
+        "--long-tokens",
+        type=positive,
+        default=256,
+        help="tokens per window in every --long-every-th section, at least --max-tokens "
+        "(default: %(default)s)",
+    )
+    parser.add_argument("--long-every", type=positive, default=5, help="default: %(default)s")
+    parser.add_argument(
         "--batch-tokens",
         type=positive,
         default=batch_tokens,
@@ -82,6 +90,13 @@ def add_tuning_arguments(
         "WEIGHT times as often; may be repeated",
     )
     parser.add_argument(
+        "--mine-pool",
+        type=positive,
+        default=6000,
+        help="harmless texts scored again after each epoch, to draw the hard ones more often "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
         "--max-minutes", type=float, help="finish within this time; the schedule adapts"
     )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
@@ -101,6 +116,8 @@ def tuning_options(args: Namespace) -> FinetuneOptions:
         epochs=args.epochs,
         samples=args.samples,
         max_tokens=args.max_tokens,
+        long_tokens=args.long_tokens,
+        long_every=args.long_every,
         batch_tokens=args.batch_tokens,
         rate=args.rate,
         dropout=args.dropout,
@@ -108,6 +125,7 @@ def tuning_options(args: Namespace) -> FinetuneOptions:
         holdout=Holdout(None if args.holdout_fold == -1 else args.holdout_fold, args.folds),
         own_texts=not args.no_own_texts,
         source_weights=tuple(args.source_weight),
+        mine_pool=args.mine_pool,
         max_minutes=args.max_minutes,
         device=args.device,
         precision=args.precision,

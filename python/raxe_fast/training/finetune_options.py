@@ -27,6 +27,10 @@ class LossWeights:
     temperature: float = 0.1
     smoothing: float = 0.02
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.smoothing < 1:
+            raise ValueError("smoothing must be in [0, 1)")
+
 
 @dataclass(frozen=True, slots=True)
 class FinetuneOptions:
