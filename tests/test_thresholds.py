@@ -27,8 +27,10 @@ def test_presets_are_optimal(seed, separation, digits):
     presets = fit_thresholds(labels, scores)
     every = [rates(labels, scores, t) for t in np.unique(scores)]
     fpr, tpr, f1 = rates(labels, scores, presets["balanced"]["block"])
-    assert fpr <= 0.008
-    assert f1 == pytest.approx(max(f for p, _, f in every if p <= 0.008))
+    benign = np.sum(labels == 0)
+    allowed = [f for p, _, f in every if p + np.sqrt(p * (1 - p) / benign) <= 0.008]
+    assert fpr < 0.008
+    assert f1 == pytest.approx(max(allowed))
     fpr, _, _ = rates(labels, scores, presets["balanced"]["warn"])
     assert fpr <= 0.03
     fpr, tpr, _ = rates(labels, scores, presets["strict"]["block"])

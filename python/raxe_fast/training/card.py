@@ -233,9 +233,9 @@ def write_card(
         "",
         *thresholds,
         "",
-        "balanced: highest F1 on dev at a false-positive rate of at most 0.8 %, warning at 3 %. "
-        "strict: at most 3 % of dev attacks missed, warning at 1.5 %. quiet: at most 0.2 % false "
-        "positives on dev, warning at 1 %.",
+        "balanced: highest F1 on dev at a false-positive rate of at most 0.8 %, one standard error "
+        "included, warning at 3 %. strict: at most 3 % of dev attacks missed, warning at 1.5 %. "
+        "quiet: at most 0.2 % false positives on dev, warning at 1 %.",
         "",
         "## Training",
         "",
