@@ -1,0 +1,146 @@
+"""Two models in a row: a small one answers where it is sure, a large one the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os import PathLike
+from time import perf_counter_ns
+from typing import TYPE_CHECKING
+
+from raxe_fast.model import Model
+from raxe_fast.policy import Policy
+from raxe_fast.result import ScanResult
+from raxe_fast.scanner import Scanner
+
+if TYPE_CHECKING:
+    from raxe_fast.encoder import Backend
+    from raxe_fast.verdict import Plan
+
+__all__ = ["ASK_FROM", "SHORT_TOKENS", "SMALL_MODEL", "Cascade"]
+
+SMALL_MODEL = "raxe-mini-v3"
+
+# Chosen on dev with the shipped models (bench/cascade.py): the lowest score, and the longest text,
+# at which the 95th percentile over the natural mix stays below three milliseconds.
+ASK_FROM = 0.3
+SHORT_TOKENS = 8
+
+
+class Cascade(Scanner):
+    """Scans texts with a small model, and with ``model`` those that the small one is unsure about.
+
+    A :class:`~raxe_fast.Scanner` in every other respect. The small model's verdict stands unless
+
+    - its score lies in ``[ask_from, block threshold)``: neither plainly harmless nor an attack for
+      certain. A policy that warns from a lower score on asks from there; one that blocks from a
+      lower score than the small model's balanced preset asks up to that preset's threshold;
+    - the text is so short (``short_tokens``) that asking costs next to nothing;
+    - the small model did not read all of it, or failed: its status is not ``"ok"``.
+
+    ``ScanResult.model_id`` says whose verdict it is. Of an asked text ``timings["first"]`` holds
+    the microseconds of the small model, and ``timings["total"]`` both.
+
+    What is lost against ``model`` alone is what the small model misses below ``ask_from`` or blocks
+    in error; what is won is its time on everything else. The lower ``ask_from``, the closer to the
+    accuracy and the time of ``model`` alone; docs/latency.md has the curve.
+
+    Args:
+        model: the large model; see :class:`~raxe_fast.Scanner`, as for all that is not named here.
+        first: the small model: a directory, an archive, an installed id or a loaded
+            :class:`~raxe_fast.Model`.
+        ask_from: calibrated score of the small model, in [0, 1], from which ``model`` is asked.
+        short_tokens: texts of at most so many tokens, as the small model counts them, are asked
+            about whatever their score. 0: none.
+        deadline_ms: time for one text, both models together.
+
+    Raises what :class:`~raxe_fast.Scanner` raises.
+    """
+
+    def __init__(
+        self,
+        model: str | PathLike[str] | Model | None = None,
+        *,
+        first: str | PathLike[str] | Model = SMALL_MODEL,
+        ask_from: float = ASK_FROM,
+        short_tokens: int = SHORT_TOKENS,
+        threads: int = 1,
+        cpus: Sequence[int] | None = None,
+        policy: Policy | None = None,
+        deadline_ms: float | None = None,
+        max_chars: int = 65_536,
+        max_windows: int = 64,
+        decode: bool = True,
+        backend: Backend = "auto",
+        async_workers: int = 1,
+    ) -> None:
+        if not 0.0 <= ask_from <= 1.0:
+            raise ValueError(f"ask_from must be in [0, 1], not {ask_from!r}")
+        if short_tokens < 0:
+            raise ValueError(f"short_tokens must be at least 0, not {short_tokens!r}")
+        self._ask_from = ask_from
+        self._short_tokens = short_tokens
+        self._first = Scanner(
+            first,
+            threads=threads,
+            cpus=cpus,
+            policy=policy,
+            deadline_ms=deadline_ms,
+            max_chars=max_chars,
+            max_windows=max_windows,
+            decode=decode,
+            backend=backend,
+        )
+        self._sure_from = self._first.model.manifest.thresholds["balanced"][0]
+        super().__init__(
+            model,
+            threads=threads,
+            cpus=cpus,
+            policy=policy,
+            deadline_ms=deadline_ms,
+            max_chars=max_chars,
+            max_windows=max_windows,
+            decode=decode,
+            backend=backend,
+            async_workers=async_workers,
+        )
+
+    @property
+    def first(self) -> Model:
+        """The small model."""
+        return self._first.model
+
+    def warm_up(self) -> None:
+        """As :meth:`Scanner.warm_up`, for both models."""
+        self._first.warm_up()
+        super().warm_up()
+
+    def __repr__(self) -> str:
+        return f"<raxe_fast.Cascade of models {self._first.model.id!r}, {self.model.id!r}>"
+
+    def _plan_for(self, policy: Policy) -> Plan:
+        self._first._plan_for(policy)  # a policy that it cannot follow is refused at once, too
+        return super()._plan_for(policy)
+
+    def _scan_one(
+        self, text: str, plan: Plan, explain: bool, start: int | None = None
+    ) -> ScanResult:
+        if start is not None:  # part of an explanation: the text has been asked about already
+            return super()._scan_one(text, plan, explain, start)
+        start = perf_counter_ns()
+        small = self._first._plan_for(plan.policy)
+        found = self._first._scan_one(text, small, False, start)
+        if not self._asks(found, small):
+            return self._first._scan_one(text, small, True, start) if explain else found
+        spent = (perf_counter_ns() - start) / 1e3
+        result = super()._scan_one(text, plan, explain, start)
+        # The deadline runs from `start`, and so does the clock of the first stage.
+        result.timings["tokenise"] = max(0.0, result.timings["tokenise"] - spent)
+        result.timings["first"] = spent
+        return result
+
+    def _asks(self, found: ScanResult, plan: Plan) -> bool:
+        """Whether the large model is to be asked about what the small one found."""
+        if found.status != "ok" or found.tokens <= self._short_tokens:
+            return True
+        sure = max(plan.thresholds.block, self._sure_from)
+        return min(self._ask_from, plan.thresholds.warn) <= found.score < sure
