@@ -63,6 +63,17 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--threshold", type=_probability, help="block from this score on")
     parser.add_argument("--fail-open", action="store_true", help="allow a text whose scan failed")
     parser.add_argument("--model", help="directory, .raxe archive or installed id")
+    parser.add_argument(
+        "--cascade",
+        action="store_true",
+        help="a small model answers where it is sure, the other the rest: a fraction of the time",
+    )
+    parser.add_argument("--first", metavar="MODEL", help="the small model of --cascade")
+    parser.add_argument(
+        "--ask-from",
+        type=_probability,
+        help="with --cascade: the small model's score from which the other is asked (default 0.3)",
+    )
     parser.add_argument("--threads", type=positive, default=1, help="encoder threads (default 1)")
     parser.add_argument(
         "--workers", type=positive, default=1, help="texts scanned at a time (default 1)"
@@ -79,17 +90,12 @@ def run(args: argparse.Namespace) -> int:
             return 2
         inputs = ["-"]
 
-    from raxe_fast.scanner import Scanner
-
+    if (args.ask_from is not None or args.first is not None) and not args.cascade:
+        print("raxe-fast scan: --first and --ask-from need --cascade", file=sys.stderr)
+        return 2
     entries = read_inputs(inputs, field=args.field, lines=args.lines, literal=args.text)
     form = args.format or ("table" if sys.stdout.isatty() else "jsonl")
-    with Scanner(
-        args.model,
-        threads=args.threads,
-        policy=_policy(args),
-        deadline_ms=args.deadline_ms,
-        backend=args.backend,
-    ) as scanner:
+    with _scanner(args) as scanner:
         session = _Session(args.explain, args.workers)
         with _progress(args.quiet) as tell:
             pairs = session.scan(scanner, entries, tell)
@@ -103,6 +109,30 @@ def run(args: argparse.Namespace) -> int:
     if session.bad:
         return 2
     return 1 if session.threats else 0
+
+
+def _scanner(args: argparse.Namespace) -> Scanner:
+    from raxe_fast.cascade import ASK_FROM, SMALL_MODEL, Cascade
+    from raxe_fast.scanner import Scanner
+
+    policy = _policy(args)
+    if args.cascade:
+        return Cascade(
+            args.model,
+            first=args.first or SMALL_MODEL,
+            ask_from=ASK_FROM if args.ask_from is None else args.ask_from,
+            threads=args.threads,
+            policy=policy,
+            deadline_ms=args.deadline_ms,
+            backend=args.backend,
+        )
+    return Scanner(
+        args.model,
+        threads=args.threads,
+        policy=policy,
+        deadline_ms=args.deadline_ms,
+        backend=args.backend,
+    )
 
 
 def _policy(args: argparse.Namespace) -> Policy:
