@@ -24,13 +24,14 @@ KINDS = frozenset(
      "support_intent", "system_prompt", "table", "tool_json", "web_page"]
 )  # fmt: skip
 FILES = frozenset(
-    ["agent_traces", "agents", "carriers_long", "direct", "disguised_jailbreaks",
-     "email_errands", "extraction", "extraction_commands", "fiction", "harmful_lookalikes",
-     "harmful_pii_command", "indirect_documents", "indirect_tools", "jailbreak",
-     "jailbreak_scenarios", "jailbreak_stories", "languages", "mail_attacks", "mailbox_agents",
-     "many_languages", "multilingual", "planted_errands", "prompt_injection",
-     "safe_lookalikes", "sounds_dangerous", "subtle_direct", "thin_kinds", "tongues_a",
-     "tongues_b", "tool_outputs"]
+    ["agent_traces", "agents", "artefacts", "carriers_long", "contrast", "direct",
+     "disguised_jailbreaks", "east_asia", "email_errands", "europe", "everyday_traffic",
+     "extraction", "extraction_commands", "fiction", "harmful_lookalikes", "harmful_pii_command",
+     "indirect_documents", "indirect_tools", "jailbreak", "jailbreak_scenarios",
+     "jailbreak_stories", "languages", "mail_attacks", "mailbox_agents", "many_languages",
+     "multilingual", "personas", "planted_errands", "prompt_injection", "requests",
+     "safe_lookalikes", "sounds_dangerous", "south_west", "subtle_direct", "thin_kinds",
+     "tongues_a", "tongues_b", "tool_outputs"]
 )  # fmt: skip
 HARMLESS_FILES = frozenset(["benign", "everyday", "hard_negatives"])
 
@@ -156,7 +157,8 @@ def test_every_file_ships_texts_of_both_kinds_or_harmless_ones(own):
     assert {source for source in files if not counts[source, 1]} == {
         f"{SOURCE_PREFIX}{name}" for name in HARMLESS_FILES
     }
-    small = {f"{SOURCE_PREFIX}{name}" for name in ("carriers_long", "fiction", "mail_attacks")}
+    names = ("carriers_long", "everyday_traffic", "fiction", "mail_attacks")
+    small = {f"{SOURCE_PREFIX}{name}" for name in names}
     for source in files:
         assert counts[source, 0] >= (130 if source in small else 150)
         assert counts[source, 1] == 0 or counts[source, 1] >= (100 if source in small else 180)
@@ -167,8 +169,9 @@ def test_every_file_ships_texts_of_both_kinds_or_harmless_ones(own):
 def test_attacks_inside_texts_are_marked(own):
     """Only the files about documents, tools and agents have many; the others attack directly."""
     marked = Counter(item.record.source for item in own if item.end > item.begin)
-    names = ("agent_traces", "agents", "carriers_long", "email_errands", "indirect_documents",
-             "indirect_tools", "planted_errands", "tool_outputs")  # fmt: skip
+    names = ("agent_traces", "agents", "artefacts", "carriers_long", "email_errands",
+             "indirect_documents", "indirect_tools", "planted_errands",
+             "tool_outputs")  # fmt: skip
     many = {f"{SOURCE_PREFIX}{name}" for name in names}
     assert {source for source, count in marked.items() if count > 100} == many
     assert sum(marked.values()) > 600
@@ -193,8 +196,8 @@ def test_families_of_attacks(own):
     assert min(found.values()) >= 160 and 20 <= encoded < 0.03 * len(attacks)
     assert {r.source for r in attacks if r.family == "encoding_obfuscation"} == {
         f"{SOURCE_PREFIX}{name}"
-        for name in ("extraction_commands", "many_languages", "subtle_direct", "tongues_a",
-                     "tongues_b")
+        for name in ("everyday_traffic", "extraction_commands", "many_languages", "subtle_direct",
+                     "tongues_a", "tongues_b")
     }  # fmt: skip
 
 
