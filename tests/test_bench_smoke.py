@@ -363,7 +363,7 @@ def test_cascade_record_says_what_a_cascade_does(
     )  # fmt: skip
     results = Cascade(rich_model, first=tiny_model).scan(texts)
     asked = ["first" in result.timings for result in results]
-    assert row["asked"] == pytest.approx(np.mean(asked)) and sum(asked) > 0
+    assert row["asked"] == pytest.approx(np.mean(asked))
     assert found["settings"][0]["asked"] == 0 and found["settings"][-1]["asked"] == 1
     harmless = [result.is_threat for text, result in zip(texts, results, strict=True)
                 if not text.startswith("Ignore")]  # fmt: skip

@@ -60,7 +60,7 @@ def test_every_verdict_is_that_of_one_of_both(
     asked = 0
     for text in TEXTS:
         own = first.scan(text, policy=policy)
-        unsure = min(ask_from, thresholds.warn) <= own.score < max(thresholds.block, balanced)
+        unsure = min(ask_from, thresholds.block) <= own.score < max(thresholds.block, balanced)
         asks = own.tokens <= short_tokens or unsure
         judge = large if asks else first
         result = cascade.scan(text, policy=policy, explain=explain)

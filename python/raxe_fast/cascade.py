@@ -20,10 +20,10 @@ __all__ = ["ASK_FROM", "SHORT_TOKENS", "SMALL_MODEL", "Cascade"]
 
 SMALL_MODEL = "raxe-mini-v3"
 
-# Chosen on dev with the shipped models (bench/cascade.py): the lowest score, and the longest text,
-# at which the 95th percentile over the natural mix stays below three milliseconds.
-ASK_FROM = 0.3
-SHORT_TOKENS = 8
+# Chosen on dev with the shipped models (bench/cascade.py): the lowest score of those tried, and the
+# longest text, with which the 95th percentile over the natural mix is below three milliseconds.
+ASK_FROM = 0.4
+SHORT_TOKENS = 0
 
 
 class Cascade(Scanner):
@@ -32,9 +32,9 @@ class Cascade(Scanner):
     A :class:`~raxe_fast.Scanner` in every other respect. The small model's verdict stands unless
 
     - its score lies in ``[ask_from, block threshold)``: neither plainly harmless nor an attack for
-      certain. A policy that warns from a lower score on asks from there; one that blocks from a
-      lower score than the small model's balanced preset asks up to that preset's threshold;
-    - the text is so short (``short_tokens``) that asking costs next to nothing;
+      certain. A policy that blocks from a lower score than ``ask_from`` asks from there, and up to
+      the threshold of the small model's balanced preset;
+    - the text is so short (``short_tokens``) that asking costs little;
     - the small model did not read all of it, or failed: its status is not ``"ok"``.
 
     ``ScanResult.model_id`` says whose verdict it is. Of an asked text ``timings["first"]`` holds
@@ -143,4 +143,4 @@ class Cascade(Scanner):
         if found.status != "ok" or found.tokens <= self._short_tokens:
             return True
         sure = max(plan.thresholds.block, self._sure_from)
-        return min(self._ask_from, plan.thresholds.warn) <= found.score < sure
+        return min(self._ask_from, plan.thresholds.block) <= found.score < sure

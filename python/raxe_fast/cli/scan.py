@@ -72,7 +72,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--ask-from",
         type=_probability,
-        help="with --cascade: the small model's score from which the other is asked (default 0.3)",
+        help="with --cascade: the small model's score from which the other is asked (default 0.4)",
     )
     parser.add_argument("--threads", type=positive, default=1, help="encoder threads (default 1)")
     parser.add_argument(
