@@ -227,7 +227,8 @@ def test_stop_wakes_who_waits():
 
     consumer = threading.Thread(target=consume)
     consumer.start()
-    wait_for(lambda: work.begun == [0])
+    # Before it has read all it may, a stop would end it there, without the first result.
+    wait_for(lambda: work.begun == [0] and len(team._pending) == 4)
     stopper = threading.Thread(target=team.stop)
     stopper.start()
     time.sleep(0.02)
