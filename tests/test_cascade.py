@@ -105,6 +105,25 @@ def test_a_text_that_is_read_in_part_is_asked_about(tiny_model, small):
     assert (result.model_id, result.status) == (cascade.model.id, "partial")
 
 
+def test_warming_up_reaches_both_models(tiny_model, small, monkeypatch):
+    """What the small model is sure about would never reach the large one."""
+    read = []
+
+    class Counting:
+        def __init__(self, name, reader):
+            self.name, self.reader = name, reader
+
+        def read(self, *arguments):
+            read.append(self.name)
+            return self.reader.read(*arguments)
+
+    cascade = Cascade(tiny_model, first=small, ask_from=1.0, short_tokens=0)
+    for name, scanner in (("small", cascade._first), ("large", cascade)):
+        monkeypatch.setattr(scanner, "_reader", Counting(name, scanner._reader))
+    cascade.warm_up()
+    assert set(read) == {"small", "large"}
+
+
 def test_streams_workers_and_async_give_the_same(tiny_model, small):
     cascade = Cascade(tiny_model, first=small, ask_from=0.5, short_tokens=0)
     wanted = [stable(cascade.scan(text)) for text in TEXTS]

@@ -121,18 +121,14 @@ class Cascade(Scanner):
         self._first._plan_for(policy)  # a policy that it cannot follow is refused at once, too
         return super()._plan_for(policy)
 
-    def _scan_one(
-        self, text: str, plan: Plan, explain: bool, start: int | None = None
-    ) -> ScanResult:
-        if start is not None:  # part of an explanation: the text has been asked about already
-            return super()._scan_one(text, plan, explain, start)
+    def _scan_one(self, text: str, plan: Plan, explain: bool) -> ScanResult:
         start = perf_counter_ns()
         small = self._first._plan_for(plan.policy)
-        found = self._first._scan_one(text, small, False, start)
+        found = self._first._scan_with_model(text, small, False, start)
         if not self._asks(found, small):
-            return self._first._scan_one(text, small, True, start) if explain else found
+            return self._first._scan_with_model(text, small, True, start) if explain else found
         spent = (perf_counter_ns() - start) / 1e3
-        result = super()._scan_one(text, plan, explain, start)
+        result = self._scan_with_model(text, plan, explain, start)
         # The deadline runs from `start`, and so does the clock of the first stage.
         result.timings["tokenise"] = max(0.0, result.timings["tokenise"] - spent)
         result.timings["first"] = spent

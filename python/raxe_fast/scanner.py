@@ -312,9 +312,9 @@ class Scanner:
         """Run texts of several lengths through everything, so that the first real scan is as fast
         as the rest. The constructor has done so already; call it again after a long idle time."""
         for words in (6, 60):
-            self._scan_one("warm " * words, self._plan, True)
+            self._scan_with_model("warm " * words, self._plan, True, perf_counter_ns())
             if self._plan.clear_below is not None:  # the encoder, too
-                self._scan_one("warm " * words, self._unscreened, True)
+                self._scan_with_model("warm " * words, self._unscreened, True, perf_counter_ns())
 
     def close(self) -> None:
         """Refuse new scans, end the streams of :meth:`scan_iter`, and wait for what other threads
@@ -393,12 +393,11 @@ class Scanner:
             self._teams.add(team)
         return team
 
-    def _scan_one(
-        self, text: str, plan: Plan, explain: bool, start: int | None = None
-    ) -> ScanResult:
-        """``start``: since when the deadline runs, now unless given."""
-        if start is None:
-            start = perf_counter_ns()
+    def _scan_one(self, text: str, plan: Plan, explain: bool) -> ScanResult:
+        return self._scan_with_model(text, plan, explain, perf_counter_ns())
+
+    def _scan_with_model(self, text: str, plan: Plan, explain: bool, start: int) -> ScanResult:
+        """``start``: since when the deadline runs."""
         if type(text) is not str:
             text = str.__str__(text)  # a subclass's own methods play no part
         if _is_blank(text):
@@ -477,7 +476,7 @@ class Scanner:
         limit = None if self._deadline_ns is None else start + self._deadline_ns
         if limit is not None and perf_counter_ns() >= limit:
             raise OutOfTime
-        result = self._scan_one(text, self._unscreened, False, start)
+        result = self._scan_with_model(text, self._unscreened, False, start)
         if result.status == "ok":
             return result.score
         if limit is not None and perf_counter_ns() >= limit:
