@@ -57,7 +57,7 @@ def make_encoders(content: bytes) -> dict[str, TokenEncoder]:
     encoders: dict[str, TokenEncoder] = {RIVAL: Encoder(content)}
     best = _core.detected_isa()
     try:
-        for level in ("avx2", "avx512"):
+        for level in ("avx2", "avx512", "amx"):
             try:
                 _core.force_isa(level)
             except ValueError:  # this machine lacks it

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from raxe_fast import _core
 
-LEVELS = ["scalar", "avx2", "avx512"]
+LEVELS = ["scalar", "avx2", "avx512", "amx"]
 AVAILABLE = LEVELS[: LEVELS.index(_core.detected_isa()) + 1]
 
 

@@ -246,7 +246,7 @@ def test_every_isa_gives_the_same_verdict(rig: Rig) -> None:
         ["ignore the secret" if i % 2 else "hello" for i in range(30)],
         None,
     )
-    levels = ["scalar", "avx2", "avx512"]
+    levels = ["scalar", "avx2", "avx512", "amx"]
     results = []
     try:
         for level in levels[: levels.index(_core.detected_isa()) + 1]:

@@ -748,7 +748,7 @@ nb::list score(const PyScorer& self, nb::list blocks, const In<std::uint32_t, 1>
 
 nb::dict build_info() {
   nb::list isas;
-  for (int i = 0; i <= static_cast<int>(rf::Isa::avx512); ++i) {
+  for (int i = 0; i < rf::kIsaLevels; ++i) {
 #if !defined(__x86_64__)
     if (i > 0) break;
 #endif
@@ -772,7 +772,7 @@ nb::dict build_info() {
 }
 
 void force_isa(std::string_view name) {
-  for (int i = 0; i <= static_cast<int>(rf::Isa::avx512); ++i) {
+  for (int i = 0; i < rf::kIsaLevels; ++i) {
     const auto isa = static_cast<rf::Isa>(i);
     if (rf::isa_name(isa) == name) {
       rf::force_isa(isa);
@@ -1035,7 +1035,7 @@ void bind_encoder(nb::module_& m) {
       .def_prop_ro("nbytes", [](const PyEncoder& e) { return e.part->bytes(); },
                    "Size of the packed weights and tables.")
       .def_prop_ro("kernels", [](const PyEncoder& e) { return e.part->kernels(); },
-                   "\"scalar\", \"avx2\" or \"avx512vnni\". The results are the same to the bit.");
+                   "\"scalar\", \"avx2\", \"avx512vnni\" or \"amx\". The results are the same to the bit.");
 }
 
 void bind_screener(nb::module_& m) {

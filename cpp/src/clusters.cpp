@@ -17,7 +17,7 @@ constexpr double kUnitTolerance = 1e-3;
 // Rows per kernel call: the dot products stay in a buffer on the stack.
 constexpr std::size_t kChunk = 64;
 
-// Indexed by Isa.
+// Indexed by vector_level().
 #if defined(__x86_64__)
 constexpr std::array<detail::DotKernel, 3> kKernels{
     detail::dot_rows_scalar, detail::dot_rows_avx2, detail::dot_rows_avx512};
@@ -63,7 +63,7 @@ Clusters::Clusters(std::vector<float> centroids, std::size_t hidden, std::size_t
 
 float Clusters::nearest(const float* embedding, Neighbour* nearest) const noexcept {
   std::fill_n(nearest, kNearest, Neighbour{});
-  const auto kernel = kKernels[static_cast<std::size_t>(active_isa())];
+  const auto kernel = kKernels[vector_level()];
   std::array<float, kChunk> cosine;
   float best = -std::numeric_limits<float>::infinity();
   for (std::size_t start = 0; start < count_; start += kChunk) {

@@ -21,6 +21,18 @@ namespace raxe_fast {
 
 const detail::EncoderKernels& detail::encoder_kernels(Isa isa) noexcept {
 #if defined(__x86_64__)
+  if (isa == Isa::amx) {
+    // All but the matrix products is that of AVX-512.
+    static const EncoderKernels amx = [] {
+      EncoderKernels kernels = kEncoderAvx512Vnni;
+      kernels.name = "amx";
+      kernels.packing = Packing::tiles;
+      kernels.panel = kTilePanel;
+      kernels.linear = &linear_amx;
+      return kernels;
+    }();
+    return amx;
+  }
   if (isa == Isa::avx512 && detected_vnni()) return kEncoderAvx512Vnni;
   // AVX-512 without VNNI has no better instruction for this than AVX2.
   if (isa >= Isa::avx2) return kEncoderAvx2;
@@ -221,7 +233,7 @@ struct Scratch {
   template <typename Take>
   void lay(const Sizes& s, Take take) {
     const auto rows = [&take](QuantizedRows& q, std::size_t n, std::size_t width) {
-      take(q.values, n * width);
+      take(q.values, round_up(n, detail::kTileRows) * width + detail::kTileInputs);
       take(q.scale, n);
       take(q.low, n);
     };

@@ -91,7 +91,8 @@ enum class Packing : int {
   rows,    // (outputs, inputs), row-major
   panels,  // panels of EncoderKernels::panel columns (the last may have fewer), each
            // (inputs / 4, columns, 4)
-  paired,  // the same; of two steps in a row, 8 inputs, the products of a column with any bytes fit
+  tiles,   // panels of 16 columns, the inputs filled up with zeros to a multiple of kTileInputs
+  paired,  // as panels; of two steps in a row, 8 inputs, the products of a column with any bytes fit
            // int16 when summed by fours: weights beyond that are not in the panel but in late_*
 };
 
@@ -119,6 +120,15 @@ struct EncoderKernels {
   void (*attend)(const float* rows, const HeadShape& shape, float factor,
                  const HeadScratch& scratch, float* context, std::size_t stride) noexcept;
 };
+
+// Matrix tiles read this many rows and inputs at a time, whatever is asked of them: behind rows of
+// bytes there must be memory up to a multiple of kTileRows rows, and kTileInputs bytes more.
+inline constexpr std::size_t kTileRows = 16;
+inline constexpr std::size_t kTileInputs = 64;
+inline constexpr std::size_t kTilePanel = 16;
+
+// Like the linear of a table of Packing::tiles. Only where detected_isa() is Isa::amx.
+void linear_amx(const PackedLinear& layer, QuantizedRows x, std::size_t rows, float* out) noexcept;
 
 extern const EncoderKernels kEncoderScalar;
 extern const EncoderKernels kEncoderAvx2;

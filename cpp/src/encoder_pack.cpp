@@ -29,7 +29,7 @@ PackedStore::PackedStore(const Columns& columns, const EncoderKernels& kernels)
   if (kernels.packing == Packing::rows) {
     weight_ = settle(columns.weight);
   } else {
-    pack_panels(columns, kernels.panel, kernels.packing == Packing::paired);
+    pack_panels(columns, kernels.panel, kernels.packing);
   }
   layer_ = {columns.inputs, columns.size(), weight_.data(), scale_.data(), sum_.data(),
             bias_.data(),   nullptr,        nullptr,        nullptr};
@@ -45,15 +45,19 @@ std::size_t PackedStore::bytes() const noexcept {
          4 * (scale_.size() + sum_.size() + bias_.size() + late_begin_.size() + late_step_.size());
 }
 
-void PackedStore::pack_panels(const Columns& columns, std::size_t width, bool paired) {
+void PackedStore::pack_panels(const Columns& columns, std::size_t width, Packing packing) {
+  const bool paired = packing == Packing::paired;
   const std::size_t steps = columns.inputs / 4;
-  std::vector<std::int8_t> packed(columns.weight.size());
+  const std::size_t filled =
+      packing == Packing::tiles ? (columns.inputs + kTileInputs - 1) / kTileInputs * kTileInputs
+                                : columns.inputs;
+  std::vector<std::int8_t> packed(columns.size() * filled);
   std::vector<std::int8_t> late_weight;
   std::vector<std::uint32_t> late_begin{0};
   std::vector<std::uint32_t> late_step;
   for (std::size_t first = 0; first < columns.size(); first += width) {
     const std::size_t here = std::min(width, columns.size() - first);
-    std::int8_t* const panel = packed.data() + first * columns.inputs;
+    std::int8_t* const panel = packed.data() + first * filled;
     for (std::size_t step = 0; step < steps; ++step) {
       bool moved = false;
       for (std::size_t n = 0; n < here; ++n) {

@@ -33,7 +33,7 @@ class PackedStore {
   [[nodiscard]] std::size_t late() const noexcept { return late_step_.size(); }
 
  private:
-  void pack_panels(const Columns& columns, std::size_t width, bool paired);
+  void pack_panels(const Columns& columns, std::size_t width, Packing packing);
 
   ModelVector<std::int8_t> weight_, late_weight_;
   ModelVector<float> scale_, sum_, bias_;

@@ -129,7 +129,7 @@ using HashKernel = void (*)(const char32_t*, Hashes&);
 
 void hash_scalar(const char32_t* chars, Hashes& out) { hash_together(chars, out); }
 
-// Indexed by Isa.
+// Indexed by vector_level().
 #if defined(__x86_64__)
 [[gnu::target("avx2")]] void hash_avx2(const char32_t* chars, Hashes& out) {
   hash_together(chars, out);
@@ -206,7 +206,7 @@ void ngram_hashes(TextView text, std::size_t begin, std::size_t end, std::u32str
                   std::vector<std::uint32_t>& out) {
   const std::size_t size = read(text, begin, std::min(end, text.length), scratch);
   const char32_t* const chars = scratch.data() + kBefore;
-  const HashKernel hash = kHash[static_cast<std::size_t>(active_isa())];
+  const HashKernel hash = kHash[vector_level()];
   const std::size_t before_all = out.size();
   // At most a word and a pair for each character, and one n-gram of each length.
   out.resize(before_all + size * (kKinds + 2));

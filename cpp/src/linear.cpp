@@ -44,7 +44,7 @@ using DotKernel = float (*)(const float*, const float*, std::size_t);
 
 float dot_scalar(const float* a, const float* b, std::size_t n) { return dot_lanes(a, b, n); }
 
-// Indexed by Isa. This file is compiled without contraction, so no level has multiply-adds.
+// Indexed by vector_level(). This file is compiled without contraction, so no level has multiply-adds.
 #if defined(__x86_64__)
 [[gnu::target("avx2")]] float dot_avx2(const float* a, const float* b, std::size_t n) {
   return dot_lanes(a, b, n);
@@ -60,7 +60,7 @@ constexpr std::array<DotKernel, 3> kDot{dot_scalar, dot_scalar, dot_scalar};
 }  // namespace
 
 float dot(const float* a, const float* b, std::size_t n) noexcept {
-  return kDot[static_cast<std::size_t>(active_isa())](a, b, n);
+  return kDot[vector_level()](a, b, n);
 }
 
 LinearLayer::LinearLayer(const std::vector<float>& weights, const std::vector<float>& bias,

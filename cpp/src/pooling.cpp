@@ -8,7 +8,7 @@
 namespace raxe_fast {
 namespace {
 
-// Indexed by Isa.
+// Indexed by vector_level().
 #if defined(__x86_64__)
 constexpr std::array<detail::PoolKernel, 3> kKernels{
     detail::mean_pool_l2_scalar, detail::mean_pool_l2_avx2, detail::mean_pool_l2_avx512};
@@ -21,7 +21,7 @@ constexpr std::array<detail::PoolKernel, 3> kKernels{
 
 void mean_pool_l2(const float* tokens, std::size_t count, std::size_t hidden,
                   const std::uint8_t* mask, float* out) noexcept {
-  kKernels[static_cast<std::size_t>(active_isa())](tokens, count, hidden, mask, out);
+  kKernels[vector_level()](tokens, count, hidden, mask, out);
 }
 
 }  // namespace raxe_fast

@@ -10,6 +10,7 @@ TEST_CASE("cpu: names") {
   CHECK(isa_name(Isa::scalar) == "scalar");
   CHECK(isa_name(Isa::avx2) == "avx2");
   CHECK(isa_name(Isa::avx512) == "avx512");
+  CHECK(isa_name(Isa::amx) == "amx");
 }
 
 TEST_CASE("cpu: the active level starts at the detected one and can be forced down") {

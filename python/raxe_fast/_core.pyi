@@ -17,7 +17,7 @@ def normalize(text: str, separate_ignorables: bool = False) -> tuple[str, list[i
     """
 
 def isa() -> str:
-    """The instruction set in use: "scalar", "avx2" or "avx512"."""
+    """The instruction set in use: "scalar", "avx2", "avx512" or "amx"."""
 
 def detected_isa() -> str:
     """The best instruction set of this machine, whatever is forced."""

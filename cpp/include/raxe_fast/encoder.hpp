@@ -73,7 +73,7 @@ class NativeEncoder {
   [[nodiscard]] std::size_t positions() const noexcept;
   [[nodiscard]] std::size_t vocabulary() const noexcept;
   [[nodiscard]] std::size_t bytes() const noexcept;          // of packed weights and tables
-  [[nodiscard]] std::string_view kernels() const noexcept;   // "scalar", "avx2", "avx512vnni"
+  [[nodiscard]] std::string_view kernels() const noexcept;   // "scalar", "avx2", "avx512vnni", "amx"
 
  private:
   struct Packed;

@@ -1,0 +1,120 @@
+// Linear layers on matrix tiles (AMX): 16 rows by 64 inputs times 64 inputs by 16 outputs an
+// instruction. The sums are integers and the floats are those of tile() in encoder_simd.hpp, in the
+// same order: the results equal those of every other table to the bit.
+#include <immintrin.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "encoder_kernels.hpp"
+
+namespace raxe_fast::detail {
+namespace {
+
+constexpr std::size_t kRows = kTileRows;
+constexpr std::size_t kColumns = 16;
+constexpr std::size_t kInputs = kTileInputs;
+constexpr std::size_t kTileBytes = kColumns * kInputs;
+
+struct alignas(64) TileConfig {
+  std::uint8_t palette = 1, start_row = 0, reserved[14] = {};
+  std::uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+  std::uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+};
+constexpr TileConfig kConfig;
+
+// Tiles 0 to 3 sum; 4 and 5 hold rows, 6 and 7 weights. A tile is always full: rows beyond the last
+// are computed from what lies behind it and thrown away, for a tile of fewer takes as long.
+template <std::size_t kRowTiles, std::size_t kColumnTiles>
+inline __attribute__((always_inline)) void multiply(const std::uint8_t* x, std::size_t stride,
+                                                    const std::int8_t* weight,
+                                                    std::size_t panel, std::size_t steps,
+                                                    std::int32_t* sums) noexcept {
+  const std::uint8_t* const second = x + kRows * stride;
+  _tile_zero(0);
+  if constexpr (kColumnTiles == 2) _tile_zero(1);
+  if constexpr (kRowTiles == 2) _tile_zero(2);
+  if constexpr (kRowTiles == 2 && kColumnTiles == 2) _tile_zero(3);
+  for (std::size_t s = 0; s < steps; ++s) {
+    const std::int8_t* const w = weight + s * kTileBytes;
+    _tile_loadd(4, x + s * kInputs, stride);
+    _tile_loadd(6, w, 64);
+    _tile_dpbusd(0, 4, 6);
+    if constexpr (kColumnTiles == 2) {
+      _tile_loadd(7, w + panel, 64);
+      _tile_dpbusd(1, 4, 7);
+    }
+    if constexpr (kRowTiles == 2) {
+      _tile_loadd(5, second + s * kInputs, stride);
+      _tile_dpbusd(2, 5, 6);
+      if constexpr (kColumnTiles == 2) _tile_dpbusd(3, 5, 7);
+    }
+  }
+  // (rows, columns) of int32, one row a line of two tiles.
+  _tile_stored(0, sums, 128);
+  if constexpr (kColumnTiles == 2) _tile_stored(1, sums + kColumns, 128);
+  if constexpr (kRowTiles == 2) {
+    _tile_stored(2, sums + kRows * 2 * kColumns, 128);
+    if constexpr (kColumnTiles == 2) _tile_stored(3, sums + kRows * 2 * kColumns + kColumns, 128);
+  }
+}
+
+// Prefetches one tile of weights a call, so that the next panels are near when their turn comes.
+inline __attribute__((always_inline)) void fetch(const std::int8_t* from) noexcept {
+  for (std::size_t i = 0; i < kTileBytes; i += 64) _mm_prefetch(from + i, _MM_HINT_T1);
+}
+
+}  // namespace
+
+void linear_amx(const PackedLinear& layer, QuantizedRows x, std::size_t rows,
+                float* out) noexcept {
+  _tile_loadconfig(&kConfig);
+  alignas(64) std::int32_t sums[2 * kRows * 2 * kColumns];
+  const std::size_t steps = (layer.inputs + kInputs - 1) / kInputs;
+  const std::size_t panel = steps * kTileBytes;
+  for (std::size_t column = 0; column < layer.outputs; column += 2 * kColumns) {
+    const std::int8_t* const weight = layer.weight + column / kColumns * panel;
+    const bool two = column + 2 * kColumns <= layer.outputs;
+    const std::size_t vectors = two ? 2 : 1;
+    const bool more = column + 4 * kColumns <= layer.outputs;
+    __m512 scale[2], sum[2], bias[2];
+    for (std::size_t v = 0; v < vectors; ++v) {
+      scale[v] = _mm512_loadu_ps(layer.scale + column + v * kColumns);
+      sum[v] = _mm512_loadu_ps(layer.sum + column + v * kColumns);
+      bias[v] = _mm512_loadu_ps(layer.bias + column + v * kColumns);
+    }
+    for (std::size_t row = 0; row < rows; row += 2 * kRows) {
+      const std::uint8_t* const from = x.values + row * layer.inputs;
+      const std::size_t left = rows - row;
+      if (row == 0 && more) {
+        for (std::size_t s = 0; s < 2 * steps; ++s) fetch(weight + 2 * panel + s * kTileBytes);
+      }
+      if (left > kRows && two) {
+        multiply<2, 2>(from, layer.inputs, weight, panel, steps, sums);
+      } else if (left > kRows) {
+        multiply<2, 1>(from, layer.inputs, weight, panel, steps, sums);
+      } else if (two) {
+        multiply<1, 2>(from, layer.inputs, weight, panel, steps, sums);
+      } else {
+        multiply<1, 1>(from, layer.inputs, weight, panel, steps, sums);
+      }
+      const std::size_t count = left < 2 * kRows ? left : 2 * kRows;
+      for (std::size_t r = 0; r < count; ++r) {
+        const __m512 low = _mm512_set1_ps(x.low[row + r]);
+        const __m512 step = _mm512_set1_ps(x.scale[row + r]);
+        float* const to = out + (row + r) * layer.outputs + column;
+        for (std::size_t v = 0; v < vectors; ++v) {
+          const __m512 product = _mm512_cvtepi32_ps(
+              _mm512_load_si512(sums + r * 2 * kColumns + v * kColumns));
+          const __m512 shift = _mm512_fmadd_ps(low, sum[v], bias[v]);
+          _mm512_storeu_ps(to + v * kColumns,
+                           _mm512_fmadd_ps(_mm512_mul_ps(product, scale[v]), step, shift));
+        }
+      }
+    }
+  }
+  // Tiles in use would be saved at every switch of threads.
+  _tile_release();
+}
+
+}  // namespace raxe_fast::detail
