@@ -15,6 +15,9 @@ constexpr std::size_t kRows = kTileRows;
 constexpr std::size_t kColumns = 16;
 constexpr std::size_t kInputs = kTileInputs;
 constexpr std::size_t kTileBytes = kColumns * kInputs;
+// How far ahead of the weights in use those to come are brought into the cache. The layers lie one
+// behind the other, as they are used: ahead of one's end is the next one.
+constexpr std::size_t kAhead = 16384;
 
 struct alignas(64) TileConfig {
   std::uint8_t palette = 1, start_row = 0, reserved[14] = {};
@@ -25,7 +28,7 @@ constexpr TileConfig kConfig;
 
 // Tiles 0 to 3 sum; 4 and 5 hold rows, 6 and 7 weights. A tile is always full: rows beyond the last
 // are computed from what lies behind it and thrown away, for a tile of fewer takes as long.
-template <std::size_t kRowTiles, std::size_t kColumnTiles>
+template <std::size_t kRowTiles, std::size_t kColumnTiles, bool kPrefetch>
 inline __attribute__((always_inline)) void multiply(const std::uint8_t* x, std::size_t stride,
                                                     const std::int8_t* weight,
                                                     std::size_t panel, std::size_t steps,
@@ -37,6 +40,12 @@ inline __attribute__((always_inline)) void multiply(const std::uint8_t* x, std::
   if constexpr (kRowTiles == 2 && kColumnTiles == 2) _tile_zero(3);
   for (std::size_t s = 0; s < steps; ++s) {
     const std::int8_t* const w = weight + s * kTileBytes;
+    if constexpr (kPrefetch) {
+      const std::int8_t* const next = weight + kAhead + s * kColumnTiles * kTileBytes;
+      for (std::size_t i = 0; i < kColumnTiles * kTileBytes; i += 64) {
+        _mm_prefetch(next + i, _MM_HINT_T1);
+      }
+    }
     _tile_loadd(4, x + s * kInputs, stride);
     _tile_loadd(6, w, 64);
     _tile_dpbusd(0, 4, 6);
@@ -59,11 +68,6 @@ inline __attribute__((always_inline)) void multiply(const std::uint8_t* x, std::
   }
 }
 
-// Prefetches one tile of weights a call, so that the next panels are near when their turn comes.
-inline __attribute__((always_inline)) void fetch(const std::int8_t* from) noexcept {
-  for (std::size_t i = 0; i < kTileBytes; i += 64) _mm_prefetch(from + i, _MM_HINT_T1);
-}
-
 }  // namespace
 
 void linear_amx(const PackedLinear& layer, QuantizedRows x, std::size_t rows,
@@ -76,7 +80,6 @@ void linear_amx(const PackedLinear& layer, QuantizedRows x, std::size_t rows,
     const std::int8_t* const weight = layer.weight + column / kColumns * panel;
     const bool two = column + 2 * kColumns <= layer.outputs;
     const std::size_t vectors = two ? 2 : 1;
-    const bool more = column + 4 * kColumns <= layer.outputs;
     __m512 scale[2], sum[2], bias[2];
     for (std::size_t v = 0; v < vectors; ++v) {
       scale[v] = _mm512_loadu_ps(layer.scale + column + v * kColumns);
@@ -86,17 +89,23 @@ void linear_amx(const PackedLinear& layer, QuantizedRows x, std::size_t rows,
     for (std::size_t row = 0; row < rows; row += 2 * kRows) {
       const std::uint8_t* const from = x.values + row * layer.inputs;
       const std::size_t left = rows - row;
-      if (row == 0 && more) {
-        for (std::size_t s = 0; s < 2 * steps; ++s) fetch(weight + 2 * panel + s * kTileBytes);
-      }
+      const bool first = row == 0;
       if (left > kRows && two) {
-        multiply<2, 2>(from, layer.inputs, weight, panel, steps, sums);
+        if (first) {
+          multiply<2, 2, true>(from, layer.inputs, weight, panel, steps, sums);
+        } else {
+          multiply<2, 2, false>(from, layer.inputs, weight, panel, steps, sums);
+        }
       } else if (left > kRows) {
-        multiply<2, 1>(from, layer.inputs, weight, panel, steps, sums);
+        multiply<2, 1, true>(from, layer.inputs, weight, panel, steps, sums);
       } else if (two) {
-        multiply<1, 2>(from, layer.inputs, weight, panel, steps, sums);
+        if (first) {
+          multiply<1, 2, true>(from, layer.inputs, weight, panel, steps, sums);
+        } else {
+          multiply<1, 2, false>(from, layer.inputs, weight, panel, steps, sums);
+        }
       } else {
-        multiply<1, 1>(from, layer.inputs, weight, panel, steps, sums);
+        multiply<1, 1, true>(from, layer.inputs, weight, panel, steps, sums);
       }
       const std::size_t count = left < 2 * kRows ? left : 2 * kRows;
       for (std::size_t r = 0; r < count; ++r) {

@@ -197,7 +197,8 @@ struct Tile {
 };
 
 // kRows rows times kVectors vectors of columns, all inputs: accumulators never leave the registers.
-// kPrefetch: bring the next panel, as large, into the cache on the way.
+// kPrefetch: bring the next panel, as large, into the cache on the way (behind a layer's last one lies
+// the next layer).
 template <class V, std::size_t kRows, std::size_t kVectors, bool kPrefetch>
 __attribute__((noinline)) void tile(const Tile& t) noexcept {
   typename V::I sums[kRows][kVectors];
@@ -242,13 +243,13 @@ RAXE_INLINE void tile_of_rows(std::size_t rows, const Tile& t) noexcept {
 
 // One panel for all rows: it stays in the cache while the rows go by.
 template <class V, std::size_t kVectors>
-void panel(Tile t, std::size_t rows, bool more) noexcept {
+void panel(Tile t, std::size_t rows) noexcept {
   const std::size_t blocks = (rows + V::kRows - 1) / V::kRows;
   const std::size_t each = rows / blocks;
   const std::size_t longer = rows % blocks;
   for (std::size_t b = 0; b < blocks; ++b) {
     const std::size_t count = each + (b < longer ? 1 : 0);
-    if (b == 0 && more) {
+    if (b == 0) {
       tile_of_rows<V, kVectors, true>(count, t);
     } else {
       tile_of_rows<V, kVectors, false>(count, t);
@@ -276,11 +277,11 @@ void linear(const PackedLinear& layer, QuantizedRows x, std::size_t rows, float*
       t.late_weight = layer.late_weight + begin * kWidth * 4;
     }
     if (left >= V::kVectors) {
-      panel<V, V::kVectors>(t, rows, left >= 2 * V::kVectors);
+      panel<V, V::kVectors>(t, rows);
     } else if (left == 2) {
-      panel<V, 2>(t, rows, false);
+      panel<V, 2>(t, rows);
     } else {
-      panel<V, 1>(t, rows, false);
+      panel<V, 1>(t, rows);
     }
     column += kWidth;
   }
