@@ -3,7 +3,7 @@
 A model keeps its encoder as an INT8 graph. Its integers times their scales are weights that export
 to the same integers again: what is lost against the float weights was lost when the model was
 made. The tokenizer is the model's; the configuration and what the graph does not hold come from the
-base encoder.
+base encoder, or, for a smaller network than that, from a student of it (student.py).
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from raxe_fast.manifest import FEATURES_FILE, MANIFEST, parse_manifest
 from raxe_fast.training.encoder_source import TOKENIZER, EncoderSource, load_source
 from raxe_fast.training.finetune_output import SCALE, LinearHeads, write_output
 from raxe_fast.training.folds import Holdout
+from raxe_fast.training.student import Shape, make_student
 
 __all__ = ["encoder_folder", "is_model", "restore_encoder"]
 
@@ -65,10 +66,12 @@ def encoder_folder(encoder: Path | str, holdout: Holdout) -> Iterator[Path | str
 def restore_encoder(model: Path | str, output: Path | str, holdout: Holdout) -> None:
     """Writes the encoder and the linear heads of a model with features as fine-tuning writes them.
 
-    What that encoder has not seen is taken from the manifest; ``holdout`` where it does not say,
-    and no texts of our own then. Raises
-    what loading a model raises, ModelFormatError for a model without linear heads or whose encoder
-    has not its base's shape, and ModelNotFoundError where that base is not installed.
+    A distilled student is restored as such. What that encoder has not seen is taken from the
+    manifest; ``holdout`` where it does not say, and no texts of our own then.
+
+    Raises what loading a model raises, ModelFormatError for a model without linear heads or whose
+    encoder has a shape that no student of its base can have, and ModelNotFoundError where that
+    base is not installed.
     """
     with open_files(Path(model)) as files:
         raw = read_manifest(files)
@@ -87,13 +90,8 @@ def restore_encoder(model: Path | str, output: Path | str, holdout: Holdout) -> 
     about = manifest.encoder
     if about.architecture != "bert":
         raise ModelFormatError(f"cannot restore a {about.architecture} encoder", path=path)
-    base = load_source(about.base)
-    if (base.layers, base.hidden) != (about.layers, about.hidden_size):
-        raise ModelFormatError(
-            f"{about.layers} layers of {about.hidden_size}, but its base {base.name} has "
-            f"{base.layers} of {base.hidden}",
-            path=path,
-        )
+    graph = _Graph(encoder, path, about.file)
+    base = graph.source(load_source(about.base), about.layers, about.hidden_size)
     info: dict[str, Any] = {
         "base": base.name,
         "restored_from": manifest.id,
@@ -111,55 +109,79 @@ def restore_encoder(model: Path | str, output: Path | str, holdout: Holdout) -> 
     except ValueError as error:
         message = f"cannot be read: {error}"
         raise ModelFormatError(message, path=path, member=TOKENIZER) from error
-    weights = _weights(encoder, base, path, about.file)
+    weights = graph.weights(base)
     write_output(Path(output), base, weights, heads, info)
 
 
-def _weights(graph: bytes, base: EncoderSource, path: str, member: str) -> dict[str, Float32]:
-    import onnx
+class _Graph:
+    """The tensors of an INT8 graph as encoder_graph_bert names them, as floats."""
 
-    try:
-        initializers = onnx.load_from_string(graph).graph.initializer
-        held = {t.name: onnx.numpy_helper.to_array(t) for t in initializers}
-    except Exception as error:  # protobuf's own classes derive from Exception directly
-        raise ModelFormatError(f"cannot be read: {error}", path=path, member=member) from error
+    def __init__(self, content: bytes, path: str, member: str) -> None:
+        import onnx
 
-    def tensor(key: str) -> Float32:
-        if key not in held:
-            raise ModelFormatError(f"there is no tensor {key!r}", path=path, member=member)
-        scale = held.get(f"{key}_scale", np.float32(1))
-        value: Float32 = held[key].astype(np.float32) * scale
+        self.path, self.member = path, member
+        try:
+            graph = onnx.load_from_string(content).graph
+            self.held = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
+            self.attention = [
+                {a.name: a.i for a in node.attribute}
+                for node in graph.node
+                if node.op_type == "MultiHeadAttention"
+            ]
+        except Exception as error:  # protobuf's own classes derive from Exception directly
+            raise ModelFormatError(f"cannot be read: {error}", path=path, member=member) from error
+
+    def error(self, message: str) -> ModelFormatError:
+        return ModelFormatError(message, path=self.path, member=self.member)
+
+    def tensor(self, key: str) -> Float32:
+        if key not in self.held:
+            raise self.error(f"there is no tensor {key!r}")
+        scale = self.held.get(f"{key}_scale", np.float32(1))
+        value: Float32 = self.held[key].astype(np.float32) * scale
         return value
 
-    weights = {k: v.astype(np.float32, copy=False) for k, v in base.weights.items()}
+    def source(self, base: EncoderSource, layers: int, hidden: int) -> EncoderSource:
+        """The base itself, or a student of it in the shape of this graph, whose weights are to be
+        replaced."""
+        inner = self.tensor("layer0.intermediate.weight").shape[-1]
+        heads = self.attention[0].get("num_heads", 0) if self.attention else 0
+        try:
+            shape = Shape(layers, hidden, heads, inner)
+            return base if shape == Shape.of(base) else make_student(base, shape)
+        except ValueError as error:
+            raise self.error(f"{error}; its base is {base.name}") from error
 
-    def put(name: str, value: Float32) -> None:
-        # Another vocabulary or width would only show when torch reads the result.
-        expected = base.tensor(name).shape
-        if value.shape != expected:
-            raise ModelFormatError(
-                f"{name!r} has shape {value.shape}, in its base {base.name} {expected}",
-                path=path,
-                member=member,
-            )
-        weights[name] = value
+    def weights(self, base: EncoderSource) -> dict[str, Float32]:
+        """Under the names of a checkpoint; what the graph does not hold is that of ``base``."""
+        tensor = self.tensor
+        weights = {k: v.astype(np.float32, copy=False) for k, v in base.weights.items()}
 
-    put(_EMBEDDINGS, tensor("embeddings.words"))
-    # The graph adds the row of token type 0 to every position.
-    put(_POSITIONS, tensor("embeddings.positions") - base.tensor(_TYPES)[:1])
-    norms = {"embeddings.LayerNorm": "embeddings.norm"}
-    for index in range(base.layers):
-        layer, node = f"encoder.layer.{index}", f"layer{index}"
-        for theirs, ours in _MATRICES.items():
-            put(f"{layer}.{theirs}.weight", tensor(f"{node}.{ours}.weight").T)
-            put(f"{layer}.{theirs}.bias", tensor(f"{node}.{ours}.bias"))
-        norms[f"{layer}.attention.output.LayerNorm"] = f"{node}.attention_norm"
-        last = index == base.layers - 1
-        norms[f"{layer}.output.LayerNorm"] = "token_embeddings" if last else f"{node}.hidden"
-    for theirs, ours in norms.items():
-        put(f"{theirs}.weight", tensor(f"{ours}.gamma"))
-        put(f"{theirs}.bias", tensor(f"{ours}.beta"))
-    return weights
+        def put(name: str, value: Float32) -> None:
+            # Another vocabulary or width would only show when torch reads the result.
+            expected = base.tensor(name).shape
+            if value.shape != expected:
+                raise self.error(
+                    f"{name!r} has shape {value.shape}, in its base {base.name} {expected}"
+                )
+            weights[name] = value
+
+        put(_EMBEDDINGS, tensor("embeddings.words"))
+        # The graph adds the row of token type 0 to every position.
+        put(_POSITIONS, tensor("embeddings.positions") - base.tensor(_TYPES)[:1])
+        norms = {"embeddings.LayerNorm": "embeddings.norm"}
+        for index in range(base.layers):
+            layer, node = f"encoder.layer.{index}", f"layer{index}"
+            for theirs, ours in _MATRICES.items():
+                put(f"{layer}.{theirs}.weight", tensor(f"{node}.{ours}.weight").T)
+                put(f"{layer}.{theirs}.bias", tensor(f"{node}.{ours}.bias"))
+            norms[f"{layer}.attention.output.LayerNorm"] = f"{node}.attention_norm"
+            last = index == base.layers - 1
+            norms[f"{layer}.output.LayerNorm"] = "token_embeddings" if last else f"{node}.hidden"
+        for theirs, ours in norms.items():
+            put(f"{theirs}.weight", tensor(f"{ours}.gamma"))
+            put(f"{theirs}.bias", tensor(f"{ours}.beta"))
+        return weights
 
 
 def _heads(data: FeatureData) -> LinearHeads:
