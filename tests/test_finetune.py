@@ -267,6 +267,23 @@ def test_resume_ends_where_an_uninterrupted_run_ends(
     assert kinds == [(entry["kind"], entry["step"]) for entry in info["log"]]
 
 
+def test_a_run_that_dies_in_its_last_evaluation_loses_nothing(
+    finished, tiny_source, tiny_corpus, tmp_path
+):
+    from raxe_fast.training.finetune import finetune
+
+    def stop(entry):
+        if entry["kind"] == "final":
+            raise Stop
+
+    with pytest.raises(Stop):
+        finetune(tiny_corpus, tiny_source, tmp_path, options(), report=stop)
+    again = finetune(tiny_corpus, tiny_source, tmp_path, options(), resume=True)
+    assert again["steps"] == finished[1]["steps"]
+    expected, found = weights_of(finished[0]), weights_of(tmp_path)
+    assert all(np.array_equal(expected[name], found[name]) for name in expected)
+
+
 def test_a_checkpoint_belongs_to_its_run(finished, tiny_source, tiny_corpus, tmp_path):
     from raxe_fast.training.finetune import finetune
 

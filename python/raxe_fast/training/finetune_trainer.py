@@ -174,6 +174,8 @@ class Trainer:
             self.mine()
             self.epoch, self.batch = self.epoch + 1, 0
             self.checkpoint()
+        # The last evaluations take minutes: what was learnt must outlive them.
+        self.checkpoint()
         return self.finish()
 
     def run_epoch(self) -> None:
