@@ -26,13 +26,14 @@ from rich.table import Table
 
 from hardware import hardware, load_average
 from raxe_fast import Scanner
-from raxe_fast.cascade import ASK_FROM, SHORT_TOKENS, SMALL_MODEL
+from raxe_fast.cascade import ASK_BELOW, ASK_FROM, SHORT_TOKENS, SMALL_MODEL
 from raxe_fast.training.corpus import read_corpus
 from raxe_fast.training.metrics import count, f1_interval
 from records import dump_record
 
 ASK = (0.02, 0.03, 0.05, 0.08, 0.12, 0.2, 0.3, 0.4)
-SHORT = (0, 8, 12, 16)
+BELOW = (0.0, 0.9, 0.98)  # 0: the small model's block threshold
+SHORT = (0, 8)
 
 
 class Scans(NamedTuple):
@@ -88,24 +89,38 @@ def settings(scans: Scans, sure_from: float) -> list[dict[str, Any]]:
     """The small model alone, every setting, and the large model alone, which does not wait for the
     small one."""
     nothing = np.zeros(len(scans.label), dtype=bool)
-    rows = [judge(scans, nothing, {"ask_from": 1.0, "short_tokens": 0})]
-    for ask_from, short in itertools.product(ASK, SHORT):
-        unsure = (scans.score >= ask_from) & (scans.score < sure_from)
+    rows = [judge(scans, nothing, {"ask_from": 1.0, "ask_below": 0.0, "short_tokens": 0})]
+    for ask_from, ask_below, short in itertools.product(ASK, BELOW, SHORT):
+        unsure = (scans.score >= ask_from) & (scans.score < max(sure_from, ask_below))
         asked = unsure | (scans.tokens <= short) | ~scans.ok
-        rows.append(judge(scans, asked, {"ask_from": ask_from, "short_tokens": short}))
+        setting = {"ask_from": ask_from, "ask_below": ask_below, "short_tokens": short}
+        rows.append(judge(scans, asked, setting))
     alone = scans._replace(small_ms=np.zeros(len(scans.label)))
-    return [*rows, judge(alone, ~nothing, {"ask_from": 0.0, "short_tokens": 0})]
+    return [*rows, judge(alone, ~nothing, {"ask_from": 0.0, "ask_below": 1.0, "short_tokens": 0})]
 
 
 def table(title: str, rows: Sequence[dict[str, Any]]) -> Table:
     found = Table(title=title, title_justify="left")
-    for name in ("ask from", "short", "asked", "F1", "FPR", "FNR", "p50", "p95", "p99", "mean"):
+    for name in (
+        "ask from",
+        "below",
+        "short",
+        "asked",
+        "F1",
+        "FPR",
+        "FNR",
+        "p50",
+        "p95",
+        "p99",
+        "mean",
+    ):
         found.add_column(name, justify="right")
     for row in rows:
-        chosen = (row["ask_from"], row["short_tokens"]) == (ASK_FROM, SHORT_TOKENS)
+        setting = (row["ask_from"], row["ask_below"], row["short_tokens"])
+        chosen = setting == (ASK_FROM, ASK_BELOW, SHORT_TOKENS)
         found.add_row(
-            f"{row['ask_from']:g}", str(row["short_tokens"]), f"{row['asked']:.1%}",
-            f"{row['f1']:.4f}", f"{row['fpr']:.2%}", f"{row['fnr']:.2%}",
+            f"{row['ask_from']:g}", f"{row['ask_below']:g}", str(row["short_tokens"]),
+            f"{row['asked']:.1%}", f"{row['f1']:.4f}", f"{row['fpr']:.2%}", f"{row['fnr']:.2%}",
             *(f"{row[name]:.2f}" for name in ("p50", "p95", "p99", "mean")),
             style="bold" if chosen else None,
         )  # fmt: skip

@@ -49,18 +49,24 @@ def stable(result):
 @pytest.mark.parametrize(
     "policy", [Policy(), Policy.strict(), Policy.quiet(), Policy(block_threshold=0.9)]
 )
-@pytest.mark.parametrize("ask_from,short_tokens", [(0.0, 0), (0.3, 6), (0.3, 10_000), (1.0, 0)])
+@pytest.mark.parametrize(
+    "ask_from,ask_below,short_tokens",
+    [(0.0, 0.0, 0), (0.3, 0.9, 6), (0.3, 0.99, 0), (0.3, 0.0, 10_000), (1.0, 0.0, 0), (1, 1, 0)],
+)
 def test_every_verdict_is_that_of_one_of_both(
-    tiny_model, small, alone, ask_from, short_tokens, policy, explain
+    tiny_model, small, alone, ask_from, ask_below, short_tokens, policy, explain
 ):
-    cascade = Cascade(tiny_model, first=small, ask_from=ask_from, short_tokens=short_tokens)
+    cascade = Cascade(
+        tiny_model, first=small, ask_from=ask_from, ask_below=ask_below, short_tokens=short_tokens
+    )
     first, large = alone
     balanced = small.manifest.thresholds["balanced"][0]
     thresholds = policy.resolve(small.manifest.thresholds)
     asked = 0
     for text in TEXTS:
         own = first.scan(text, policy=policy)
-        unsure = min(ask_from, thresholds.block) <= own.score < max(thresholds.block, balanced)
+        sure = max(thresholds.block, balanced, ask_below)
+        unsure = min(ask_from, thresholds.block) <= own.score < sure
         asks = own.tokens <= short_tokens or unsure
         judge = large if asks else first
         result = cascade.scan(text, policy=policy, explain=explain)
@@ -91,7 +97,7 @@ def test_what_the_small_model_could_not_read_is_asked_about(tiny_model, small, m
         def read(self, *_):
             raise RuntimeError("broken")
 
-    cascade = Cascade(tiny_model, first=small, ask_from=1.0, short_tokens=0)
+    cascade = Cascade(tiny_model, first=small, ask_from=1.0, ask_below=0.0, short_tokens=0)
     assert cascade.scan(ATTACK).model_id == "small"
     monkeypatch.setattr(cascade._first, "_reader", Broken())
     result = cascade.scan(ATTACK)
@@ -99,7 +105,9 @@ def test_what_the_small_model_could_not_read_is_asked_about(tiny_model, small, m
 
 
 def test_a_text_that_is_read_in_part_is_asked_about(tiny_model, small):
-    cascade = Cascade(tiny_model, first=small, ask_from=1.0, short_tokens=0, max_windows=1)
+    cascade = Cascade(
+        tiny_model, first=small, ask_from=1.0, ask_below=0.0, short_tokens=0, max_windows=1
+    )
     assert cascade.scan(QUESTION).model_id == "small"
     result = cascade.scan(TEXTS[5])
     assert (result.model_id, result.status) == (cascade.model.id, "partial")
@@ -117,7 +125,7 @@ def test_warming_up_reaches_both_models(tiny_model, small, monkeypatch):
             read.append(self.name)
             return self.reader.read(*arguments)
 
-    cascade = Cascade(tiny_model, first=small, ask_from=1.0, short_tokens=0)
+    cascade = Cascade(tiny_model, first=small, ask_from=1.0, ask_below=0.0, short_tokens=0)
     for name, scanner in (("small", cascade._first), ("large", cascade)):
         monkeypatch.setattr(scanner, "_reader", Counting(name, scanner._reader))
     cascade.warm_up()
@@ -133,7 +141,8 @@ def test_streams_workers_and_async_give_the_same(tiny_model, small):
 
 
 @pytest.mark.parametrize(
-    "field,value", [("ask_from", -0.1), ("ask_from", float("nan")), ("short_tokens", -1)]
+    "field,value",
+    [("ask_from", -0.1), ("ask_from", float("nan")), ("ask_below", 1.5), ("short_tokens", -1)],
 )
 def test_bad_arguments(tiny_model, small, field, value):
     with pytest.raises(ValueError, match=field):

@@ -81,11 +81,15 @@ def test_cascade(tiny_model, rich_model):
     ids = {json.loads((model / "manifest.json").read_text())["id"]: model
            for model in (tiny_model, rich_model)}  # fmt: skip
     for ask_from, judge in (("0", rich_model), ("1", tiny_model)):
-        code, out, err = cli("scan", *models, "--ask-from", ask_from, ATTACK + " " + QUESTION)
+        code, out, err = cli(
+            "scan", *models, "--ask-below", "0", "--ask-from", ask_from, ATTACK + " " + QUESTION
+        )
         (record,) = records(out)
         # The small model blocks it for certain, so only its own verdict can stand.
         assert (code, err, ids[record["model_id"]]) == (1, "", tiny_model)
-        code, out, _ = cli("scan", *models, "--ask-from", ask_from, QUESTION + " " + QUESTION)
+        code, out, _ = cli(
+            "scan", *models, "--ask-below", "0", "--ask-from", ask_from, QUESTION + " " + QUESTION
+        )
         assert (code, ids[records(out)[0]["model_id"]]) == (0, judge)
     code, _, err = cli("scan", "--model", tiny_model, "--ask-from", "0.2", ATTACK)
     assert code == 2 and "--cascade" in err

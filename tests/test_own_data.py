@@ -24,13 +24,14 @@ KINDS = frozenset(
      "support_intent", "system_prompt", "table", "tool_json", "web_page"]
 )  # fmt: skip
 FILES = frozenset(
-    ["agent_traces", "agents", "artefacts", "carriers_long", "contrast", "direct",
-     "disguised_jailbreaks", "east_asia", "email_errands", "europe", "everyday_traffic",
-     "extraction", "extraction_commands", "fiction", "harmful_lookalikes", "harmful_pii_command",
-     "indirect_documents", "indirect_tools", "jailbreak", "jailbreak_scenarios",
-     "jailbreak_stories", "languages", "mail_attacks", "mailbox_agents", "many_languages",
-     "multilingual", "personas", "planted_errands", "prompt_injection", "requests",
-     "safe_lookalikes", "sounds_dangerous", "south_west", "subtle_direct", "thin_kinds",
+    ["agent_traces", "agents", "artefacts", "asia_c", "carriers_long", "contrast", "direct",
+     "direct_b", "disguised_jailbreaks", "documents_b", "east_asia", "email_errands", "europe",
+     "europe_c", "everyday_traffic", "extraction", "extraction_commands", "fiction",
+     "harmful_lookalikes", "harmful_pii_command", "indirect_documents", "indirect_tools",
+     "jailbreak", "jailbreak_scenarios", "jailbreak_stories", "languages", "mail_attacks",
+     "mail_tools", "mailbox_agents", "many_languages", "multilingual", "personas",
+     "planted_errands", "prompt_injection", "requests", "safe_lookalikes", "sounds_dangerous",
+     "sounds_dangerous_b", "south_b", "south_west", "stories_b", "subtle_direct", "thin_kinds",
      "tongues_a", "tongues_b", "tool_outputs"]
 )  # fmt: skip
 HARMLESS_FILES = frozenset(["benign", "everyday", "hard_negatives"])
@@ -169,8 +170,8 @@ def test_every_file_ships_texts_of_both_kinds_or_harmless_ones(own):
 def test_attacks_inside_texts_are_marked(own):
     """Only the files about documents, tools and agents have many; the others attack directly."""
     marked = Counter(item.record.source for item in own if item.end > item.begin)
-    names = ("agent_traces", "agents", "artefacts", "carriers_long", "email_errands",
-             "indirect_documents", "indirect_tools", "planted_errands",
+    names = ("agent_traces", "agents", "artefacts", "carriers_long", "documents_b", "email_errands",
+             "indirect_documents", "indirect_tools", "mail_tools", "planted_errands",
              "tool_outputs")  # fmt: skip
     many = {f"{SOURCE_PREFIX}{name}" for name in names}
     assert {source for source, count in marked.items() if count > 100} == many
@@ -196,8 +197,9 @@ def test_families_of_attacks(own):
     assert min(found.values()) >= 160 and 20 <= encoded < 0.03 * len(attacks)
     assert {r.source for r in attacks if r.family == "encoding_obfuscation"} == {
         f"{SOURCE_PREFIX}{name}"
-        for name in ("everyday_traffic", "extraction_commands", "many_languages", "subtle_direct",
-                     "tongues_a", "tongues_b")
+        for name in ("asia_c", "direct_b", "documents_b", "europe_c", "everyday_traffic",
+                     "extraction_commands", "mail_tools", "many_languages", "south_b",
+                     "stories_b", "subtle_direct", "tongues_a", "tongues_b")
     }  # fmt: skip
 
 

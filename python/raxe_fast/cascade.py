@@ -16,13 +16,15 @@ if TYPE_CHECKING:
     from raxe_fast.encoder import Backend
     from raxe_fast.verdict import Plan
 
-__all__ = ["ASK_FROM", "SHORT_TOKENS", "SMALL_MODEL", "Cascade"]
+__all__ = ["ASK_BELOW", "ASK_FROM", "SHORT_TOKENS", "SMALL_MODEL", "Cascade"]
 
 SMALL_MODEL = "raxe-mini-v3"
 
-# Chosen on dev with the shipped models (bench/cascade.py): the lowest score of those tried, and the
-# longest text, with which the 95th percentile over the natural mix is below three milliseconds.
+# Chosen on dev with the shipped models (bench/cascade.py) on a machine with AVX2 alone: the lowest
+# score of those tried, and the longest text, with which the 95th percentile over the natural mix is
+# about three milliseconds; and the upper end that halves what both models block in error.
 ASK_FROM = 0.4
+ASK_BELOW = 0.9
 SHORT_TOKENS = 0
 
 
@@ -31,9 +33,9 @@ class Cascade(Scanner):
 
     A :class:`~raxe_fast.Scanner` in every other respect. The small model's verdict stands unless
 
-    - its score lies in ``[ask_from, block threshold)``: neither plainly harmless nor an attack for
-      certain. A policy that blocks from a lower score than ``ask_from`` asks from there, and up to
-      the threshold of the small model's balanced preset;
+    - its score lies in ``[ask_from, ask_below)``: neither plainly harmless nor an attack for
+      certain. A policy that blocks from a lower score than ``ask_from`` asks from there, and always
+      up to its own block threshold and to that of the small model's balanced preset;
     - the text is so short (``short_tokens``) that asking costs little;
     - the small model did not read all of it, or failed: its status is not ``"ok"``.
 
@@ -41,14 +43,16 @@ class Cascade(Scanner):
     the microseconds of the small model, and ``timings["total"]`` both.
 
     What is lost against ``model`` alone is what the small model misses below ``ask_from`` or blocks
-    in error; what is won is its time on everything else. The lower ``ask_from``, the closer to the
-    accuracy and the time of ``model`` alone; docs/latency.md has the curve.
+    in error from ``ask_below`` on; what is won is its time on everything else. The lower
+    ``ask_from``, the closer to the recall and the time of ``model`` alone, the higher
+    ``ask_below``, the fewer false alarms; docs/latency.md has the curve.
 
     Args:
         model: the large model; see :class:`~raxe_fast.Scanner`, as for all that is not named here.
         first: the small model: a directory, an archive, an installed id or a loaded
             :class:`~raxe_fast.Model`.
         ask_from: calibrated score of the small model, in [0, 1], from which ``model`` is asked.
+        ask_below: the score below which it is asked, in [0, 1]; 0: the block threshold.
         short_tokens: texts of at most so many tokens, as the small model counts them, are asked
             about whatever their score. 0: none.
         deadline_ms: time for one text, both models together.
@@ -62,6 +66,7 @@ class Cascade(Scanner):
         *,
         first: str | PathLike[str] | Model = SMALL_MODEL,
         ask_from: float = ASK_FROM,
+        ask_below: float = ASK_BELOW,
         short_tokens: int = SHORT_TOKENS,
         threads: int = 1,
         cpus: Sequence[int] | None = None,
@@ -75,6 +80,8 @@ class Cascade(Scanner):
     ) -> None:
         if not 0.0 <= ask_from <= 1.0:
             raise ValueError(f"ask_from must be in [0, 1], not {ask_from!r}")
+        if not 0.0 <= ask_below <= 1.0:
+            raise ValueError(f"ask_below must be in [0, 1], not {ask_below!r}")
         if short_tokens < 0:
             raise ValueError(f"short_tokens must be at least 0, not {short_tokens!r}")
         self._ask_from = ask_from
@@ -90,7 +97,8 @@ class Cascade(Scanner):
             decode=decode,
             backend=backend,
         )
-        self._sure_from = self._first.model.manifest.thresholds["balanced"][0]
+        balanced, _ = self._first.model.manifest.thresholds["balanced"]
+        self._sure_from = max(balanced, ask_below)
         super().__init__(
             model,
             threads=threads,

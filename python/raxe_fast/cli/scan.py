@@ -74,6 +74,11 @@ def add_parser(subparsers: Any) -> None:
         type=_probability,
         help="with --cascade: the small model's score from which the other is asked (default 0.4)",
     )
+    parser.add_argument(
+        "--ask-below",
+        type=_probability,
+        help="with --cascade: and below which it is asked (default 0.9)",
+    )
     parser.add_argument("--threads", type=positive, default=1, help="encoder threads (default 1)")
     parser.add_argument(
         "--workers", type=positive, default=1, help="texts scanned at a time (default 1)"
@@ -90,8 +95,10 @@ def run(args: argparse.Namespace) -> int:
             return 2
         inputs = ["-"]
 
-    if (args.ask_from is not None or args.first is not None) and not args.cascade:
-        print("raxe-fast scan: --first and --ask-from need --cascade", file=sys.stderr)
+    of_cascade = (args.first, args.ask_from, args.ask_below)
+    if any(value is not None for value in of_cascade) and not args.cascade:
+        message = "raxe-fast scan: --first, --ask-from and --ask-below need --cascade"
+        print(message, file=sys.stderr)
         return 2
     entries = read_inputs(inputs, field=args.field, lines=args.lines, literal=args.text)
     form = args.format or ("table" if sys.stdout.isatty() else "jsonl")
@@ -112,7 +119,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _scanner(args: argparse.Namespace) -> Scanner:
-    from raxe_fast.cascade import ASK_FROM, SMALL_MODEL, Cascade
+    from raxe_fast.cascade import ASK_BELOW, ASK_FROM, SMALL_MODEL, Cascade
     from raxe_fast.scanner import Scanner
 
     policy = _policy(args)
@@ -121,6 +128,7 @@ def _scanner(args: argparse.Namespace) -> Scanner:
             args.model,
             first=args.first or SMALL_MODEL,
             ask_from=ASK_FROM if args.ask_from is None else args.ask_from,
+            ask_below=ASK_BELOW if args.ask_below is None else args.ask_below,
             threads=args.threads,
             policy=policy,
             deadline_ms=args.deadline_ms,
