@@ -1070,7 +1070,7 @@ NB_MODULE(_core, m) {
         "The normalised text and, for each of its characters, the index of its origin in `text`.\n\n"
         "separate_ignorables: turn invisible format characters into spaces; else drop them.");
   m.def("isa", [] { return rf::isa_name(rf::active_isa()); },
-        "The instruction set in use: \"scalar\", \"avx2\" or \"avx512\".");
+        "The instruction set in use: \"scalar\", \"avx2\", \"avx512\" or \"amx\".");
   m.def("detected_isa", [] { return rf::isa_name(rf::detected_isa()); },
         "The best instruction set of this machine, whatever is forced.");
   m.def("force_isa", &force_isa, "name"_a,
