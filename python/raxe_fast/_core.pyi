@@ -318,7 +318,9 @@ class NativeEncoder:
 
     @property
     def kernels(self) -> str:
-        """"scalar", "avx2" or "avx512vnni". The results are the same to the bit."""
+        """
+        "scalar", "avx2", "avx512vnni" or "amx". The results are the same to the bit.
+        """
 
 class Screener:
     """
