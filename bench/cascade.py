@@ -101,19 +101,8 @@ def settings(scans: Scans, sure_from: float) -> list[dict[str, Any]]:
 
 def table(title: str, rows: Sequence[dict[str, Any]]) -> Table:
     found = Table(title=title, title_justify="left")
-    for name in (
-        "ask from",
-        "below",
-        "short",
-        "asked",
-        "F1",
-        "FPR",
-        "FNR",
-        "p50",
-        "p95",
-        "p99",
-        "mean",
-    ):
+    names = "ask from, below, short, asked, F1, FPR, FNR, p50, p95, p99, mean"
+    for name in names.split(", "):
         found.add_column(name, justify="right")
     for row in rows:
         setting = (row["ask_from"], row["ask_below"], row["short_tokens"])

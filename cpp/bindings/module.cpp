@@ -1035,7 +1035,8 @@ void bind_encoder(nb::module_& m) {
       .def_prop_ro("nbytes", [](const PyEncoder& e) { return e.part->bytes(); },
                    "Size of the packed weights and tables.")
       .def_prop_ro("kernels", [](const PyEncoder& e) { return e.part->kernels(); },
-                   "\"scalar\", \"avx2\", \"avx512vnni\" or \"amx\". The results are the same to the bit.");
+                   "\"scalar\", \"avx2\", \"avx512vnni\" or \"amx\". The results are "
+                   "the same to the bit.");
 }
 
 void bind_screener(nb::module_& m) {

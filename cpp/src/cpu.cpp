@@ -4,10 +4,8 @@
 #include <stdexcept>
 #include <string>
 
-#if defined(__x86_64__)
-#include <cpuid.h>
-#endif
 #if defined(__x86_64__) && defined(__linux__)
+#include <cpuid.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif

@@ -12,7 +12,7 @@ namespace raxe_fast::detail {
 namespace {
 
 constexpr std::size_t kRows = kTileRows;
-constexpr std::size_t kColumns = 16;
+constexpr std::size_t kColumns = kTilePanel;
 constexpr std::size_t kInputs = kTileInputs;
 constexpr std::size_t kTileBytes = kColumns * kInputs;
 // How far ahead of the weights in use those to come are brought into the cache. The layers lie one
@@ -28,11 +28,11 @@ constexpr TileConfig kConfig;
 
 // Tiles 0 to 3 sum; 4 and 5 hold rows, 6 and 7 weights. A tile is always full: rows beyond the last
 // are computed from what lies behind it and thrown away, for a tile of fewer takes as long.
-template <std::size_t kRowTiles, std::size_t kColumnTiles, bool kPrefetch>
+template <std::size_t kRowTiles, std::size_t kColumnTiles>
 inline __attribute__((always_inline)) void multiply(const std::uint8_t* x, std::size_t stride,
                                                     const std::int8_t* weight,
                                                     std::size_t panel, std::size_t steps,
-                                                    std::int32_t* sums) noexcept {
+                                                    bool prefetch, std::int32_t* sums) noexcept {
   const std::uint8_t* const second = x + kRows * stride;
   _tile_zero(0);
   if constexpr (kColumnTiles == 2) _tile_zero(1);
@@ -40,7 +40,7 @@ inline __attribute__((always_inline)) void multiply(const std::uint8_t* x, std::
   if constexpr (kRowTiles == 2 && kColumnTiles == 2) _tile_zero(3);
   for (std::size_t s = 0; s < steps; ++s) {
     const std::int8_t* const w = weight + s * kTileBytes;
-    if constexpr (kPrefetch) {
+    if (prefetch) {
       const std::int8_t* const next = weight + kAhead + s * kColumnTiles * kTileBytes;
       for (std::size_t i = 0; i < kColumnTiles * kTileBytes; i += 64) {
         _mm_prefetch(next + i, _MM_HINT_T1);
@@ -91,21 +91,13 @@ void linear_amx(const PackedLinear& layer, QuantizedRows x, std::size_t rows,
       const std::size_t left = rows - row;
       const bool first = row == 0;
       if (left > kRows && two) {
-        if (first) {
-          multiply<2, 2, true>(from, layer.inputs, weight, panel, steps, sums);
-        } else {
-          multiply<2, 2, false>(from, layer.inputs, weight, panel, steps, sums);
-        }
+        multiply<2, 2>(from, layer.inputs, weight, panel, steps, first, sums);
       } else if (left > kRows) {
-        multiply<2, 1, true>(from, layer.inputs, weight, panel, steps, sums);
+        multiply<2, 1>(from, layer.inputs, weight, panel, steps, first, sums);
       } else if (two) {
-        if (first) {
-          multiply<1, 2, true>(from, layer.inputs, weight, panel, steps, sums);
-        } else {
-          multiply<1, 2, false>(from, layer.inputs, weight, panel, steps, sums);
-        }
+        multiply<1, 2>(from, layer.inputs, weight, panel, steps, first, sums);
       } else {
-        multiply<1, 1, true>(from, layer.inputs, weight, panel, steps, sums);
+        multiply<1, 1>(from, layer.inputs, weight, panel, steps, first, sums);
       }
       const std::size_t count = left < 2 * kRows ? left : 2 * kRows;
       for (std::size_t r = 0; r < count; ++r) {

@@ -95,8 +95,7 @@ def run(args: argparse.Namespace) -> int:
             return 2
         inputs = ["-"]
 
-    of_cascade = (args.first, args.ask_from, args.ask_below)
-    if any(value is not None for value in of_cascade) and not args.cascade:
+    if _of_cascade(args) and not args.cascade:
         message = "raxe-fast scan: --first, --ask-from and --ask-below need --cascade"
         print(message, file=sys.stderr)
         return 2
@@ -118,17 +117,21 @@ def run(args: argparse.Namespace) -> int:
     return 1 if session.threats else 0
 
 
+def _of_cascade(args: argparse.Namespace) -> dict[str, Any]:
+    """What was given of a cascade alone; the rest has the defaults of Cascade."""
+    given = {name: getattr(args, name) for name in ("first", "ask_from", "ask_below")}
+    return {name: value for name, value in given.items() if value is not None}
+
+
 def _scanner(args: argparse.Namespace) -> Scanner:
-    from raxe_fast.cascade import ASK_BELOW, ASK_FROM, SMALL_MODEL, Cascade
+    from raxe_fast.cascade import Cascade
     from raxe_fast.scanner import Scanner
 
     policy = _policy(args)
     if args.cascade:
         return Cascade(
             args.model,
-            first=args.first or SMALL_MODEL,
-            ask_from=ASK_FROM if args.ask_from is None else args.ask_from,
-            ask_below=ASK_BELOW if args.ask_below is None else args.ask_below,
+            **_of_cascade(args),
             threads=args.threads,
             policy=policy,
             deadline_ms=args.deadline_ms,
