@@ -21,18 +21,7 @@ namespace raxe_fast {
 
 const detail::EncoderKernels& detail::encoder_kernels(Isa isa) noexcept {
 #if defined(__x86_64__)
-  if (isa == Isa::amx) {
-    // All but the matrix products is that of AVX-512.
-    static const EncoderKernels amx = [] {
-      EncoderKernels kernels = kEncoderAvx512Vnni;
-      kernels.name = "amx";
-      kernels.packing = Packing::tiles;
-      kernels.panel = kTilePanel;
-      kernels.linear = &linear_amx;
-      return kernels;
-    }();
-    return amx;
-  }
+  if (isa == Isa::amx) return kEncoderAmx;
   if (isa == Isa::avx512 && detected_vnni()) return kEncoderAvx512Vnni;
   // AVX-512 without VNNI has no better instruction for this than AVX2.
   if (isa >= Isa::avx2) return kEncoderAvx2;
@@ -354,8 +343,8 @@ struct NativeEncoder::Packed {
     kernels.linear(layer.attention_out.layer(), scratch.block, rows, scratch.sum);
     kernels.norm(scratch.sum, stream, layer.attention_norm.view(), rows, hidden, stream,
                  scratch.block);
-    kernels.linear(layer.intermediate.layer(), scratch.block, rows, scratch.inner);
-    kernels.gelu(scratch.inner, rows, inner, scratch.inner_block);
+    kernels.linear_gelu(layer.intermediate.layer(), scratch.block, rows, scratch.inner,
+                        scratch.inner_block);
     kernels.linear(layer.output.layer(), scratch.inner_block, rows, scratch.sum);
     const QuantizedRows next =
         last ? QuantizedRows{} : from_row(scratch.hidden, row, hidden);

@@ -116,6 +116,9 @@ struct EncoderKernels {
   // out (rows, layer.outputs) = x @ weight * scale + bias
   void (*linear)(const PackedLinear& layer, QuantizedRows x, std::size_t rows,
                  float* out) noexcept;
+  // gelu of that, quantised; at most kRowBlock rows. floats (rows, layer.outputs): scratch.
+  void (*linear_gelu)(const PackedLinear& layer, QuantizedRows x, std::size_t rows, float* floats,
+                      QuantizedRows quantized) noexcept;
   // context[token * stride + d] for d < shape.head: softmax(factor * query @ key) @ value.
   void (*attend)(const float* rows, const HeadShape& shape, float factor,
                  const HeadScratch& scratch, float* context, std::size_t stride) noexcept;
@@ -127,12 +130,10 @@ inline constexpr std::size_t kTileRows = 16;
 inline constexpr std::size_t kTileInputs = 64;
 inline constexpr std::size_t kTilePanel = 16;
 
-// Like the linear of a table of Packing::tiles. Only where detected_isa() is Isa::amx.
-void linear_amx(const PackedLinear& layer, QuantizedRows x, std::size_t rows, float* out) noexcept;
-
 extern const EncoderKernels kEncoderScalar;
 extern const EncoderKernels kEncoderAvx2;
 extern const EncoderKernels kEncoderAvx512Vnni;
+extern const EncoderKernels kEncoderAmx;  // only where detected_isa() is Isa::amx
 
 // The table to use at a level of this machine.
 [[nodiscard]] const EncoderKernels& encoder_kernels(Isa isa) noexcept;

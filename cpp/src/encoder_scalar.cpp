@@ -134,6 +134,12 @@ void linear(const PackedLinear& layer, QuantizedRows x, std::size_t rows, float*
   }
 }
 
+void linear_gelu(const PackedLinear& layer, QuantizedRows x, std::size_t rows, float* floats,
+                 QuantizedRows quantized) noexcept {
+  linear(layer, x, rows, floats);
+  gelu(floats, rows, layer.outputs, quantized);
+}
+
 float exp2_of(float x) noexcept {
   x = x > kExp2Lowest ? x : kExp2Lowest;
   const float whole = std::nearbyint(x);
@@ -205,6 +211,6 @@ void attend(const float* rows, const HeadShape& shape, float factor, const HeadS
 }  // namespace
 
 constinit const EncoderKernels kEncoderScalar = {"scalar", Packing::rows, 1,    &embed, &norm_rows,
-                                                 &quantize, &gelu,        &linear, &attend};
+                                                 &quantize, &gelu, &linear, &linear_gelu, &attend};
 
 }  // namespace raxe_fast::detail

@@ -287,6 +287,13 @@ void linear(const PackedLinear& layer, QuantizedRows x, std::size_t rows, float*
   }
 }
 
+template <class V>
+void linear_gelu(const PackedLinear& layer, QuantizedRows x, std::size_t rows, float* floats,
+                 QuantizedRows quantized) noexcept {
+  linear<V>(layer, x, rows, floats);
+  gelu<V>(floats, rows, layer.outputs, quantized);
+}
+
 // ---- attention --------------------------------------------------------------------------------
 
 // Queries, keys, values and weights as V multiplies them, kGroup elements of four bytes at a time:
@@ -526,8 +533,8 @@ void attend(const float* rows, const HeadShape& shape, float factor, const HeadS
 
 template <class V>
 constexpr EncoderKernels make_kernels(const char* name, Packing packing) noexcept {
-  return {name,        packing,  V::kVectors* V::kLanes, &embed<V>,  &norm<V>,
-          &quantize<V>, &gelu<V>, &linear<V>,              &attend<V>};
+  return {name,         packing,  V::kVectors* V::kLanes, &embed<V>,       &norm<V>,
+          &quantize<V>, &gelu<V>, &linear<V>,              &linear_gelu<V>, &attend<V>};
 }
 
 }  // namespace

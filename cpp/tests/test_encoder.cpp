@@ -307,6 +307,41 @@ TEST_CASE("encoder all: linear layers equal doubles at every number of rows and 
   }
 }
 
+TEST_CASE("encoder all: gelu of a linear layer is what both in turn give, to the bit") {
+  std::mt19937 random(11);
+  constexpr std::size_t kIn = 96;
+  for (const std::size_t outputs : {32U, 96U, 160U}) {
+    detail::Columns columns;
+    columns.inputs = kIn;
+    columns.weight.resize(kIn * outputs);
+    for (auto& w : columns.weight) w = static_cast<std::int8_t>(static_cast<int>(random() % 129) - 64);
+    columns.scale = normals(outputs, 0.001F, random);
+    columns.bias = normals(outputs, 1.0F, random);
+    for (const std::size_t rows : {1U, 7U, 16U, 17U, 31U, 32U}) {
+      CAPTURE(outputs);
+      CAPTURE(rows);
+      Bytes x(rows, kIn);
+      for (auto& v : x.values) v = static_cast<std::uint8_t>(random() % 256);
+      x.scale = normals(rows, 0.1F, random);
+      x.low = normals(rows, 1.0F, random);
+      (void)alike([&] {
+        const PackedStore packed(columns, kernels());
+        std::vector<float> y(rows * outputs);
+        Bytes apart(rows, outputs);
+        kernels().linear(packed.layer(), x.view(), rows, y.data());
+        kernels().gelu(y.data(), rows, outputs, apart.view());
+        std::vector<float> floats_(rows * outputs);
+        Bytes fused(rows, outputs);
+        kernels().linear_gelu(packed.layer(), x.view(), rows, floats_.data(), fused.view());
+        CHECK(fused.values == apart.values);
+        CHECK(bits(fused.scale) == bits(apart.scale));
+        CHECK(bits(fused.low) == bits(apart.low));
+        return bits(fused.scale);
+      });
+    }
+  }
+}
+
 TEST_CASE("encoder unit: what could overflow int16 is moved to the end, and only that") {
   if (detected_isa() < Isa::avx2) return;
   force_isa(Isa::avx2);
