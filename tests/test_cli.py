@@ -13,7 +13,7 @@ import sys
 import pytest
 from rich.console import Console
 
-from raxe_fast import Scanner
+from raxe_fast import Cascade, Scanner
 from raxe_fast.cli.inputs import BadInput, Item, read_inputs
 from raxe_fast.cli.render import Renderer, printable
 
@@ -93,6 +93,32 @@ def test_cascade(tiny_model, rich_model):
         assert (code, ids[records(out)[0]["model_id"]]) == (0, judge)
     code, _, err = cli("scan", "--model", tiny_model, "--ask-from", "0.2", ATTACK)
     assert code == 2 and "--cascade" in err
+
+
+def test_evaluate_a_cascade(tiny_model, rich_model, tmp_path):
+    """Its figures are those of its verdicts, text by text."""
+    labelled = [(ATTACK, 1), (QUESTION, 0), (ATTACK + " " + QUESTION, 1), (QUESTION * 40, 0)]
+    rows = [
+        {"id": str(i), "text": text, "label": label, "source": "own:mine", "license": "none",
+         "family": "prompt_injection" if label else "benign", "lang": "en",
+         "subfamily": "instruction_override" if label else "chat_question"}
+        for i, (text, label) in enumerate(labelled)
+    ]  # fmt: skip
+    corpus, output = tmp_path / "own.jsonl", tmp_path / "report.json"
+    corpus.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    models = ["--model", rich_model, "--first", tiny_model]
+    for ask_from in ("0", "1"):
+        options = ["--cascade", "--ask-from", ask_from, "--corpus", corpus, "--output", output]
+        assert cli("evaluate", *models, *options, "--quiet")[0] == 0
+        report = json.loads(output.read_text())
+        assert " before " in report["model_id"]
+        assert report["cascade"]["ask_from"] == float(ask_from)
+        with Cascade(rich_model, first=tiny_model, ask_from=float(ask_from)) as cascade:
+            flagged = [result.is_threat for result in cascade.scan([t for t, _ in labelled])]
+        wrong = sum(f for f, (_, label) in zip(flagged, labelled, strict=True) if not label)
+        assert report["overall"]["fpr"]["count"] == wrong
+    assert cli("evaluate", "--corpus", corpus, "--ask-from", "0.2")[0] == 2
+    assert cli("evaluate", "--corpus", corpus, "--cascade", "--forest", "packed")[0] == 2
 
 
 def test_policy_options(tiny_model):

@@ -7,12 +7,15 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from raxe_fast.cli.cascade import add_cascade_arguments, cascade_given, cascade_misused
 from raxe_fast.cli.shared import add_scanner_arguments, extras_present, positive
 from raxe_fast.cli.tuning import FINETUNE_NEEDS, print_entry
 from raxe_fast.errors import RaxeFastError
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction
+
+    from raxe_fast import Scanner
 
 __all__ = ["add_parser", "run"]
 
@@ -74,6 +77,7 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
         "--threads", type=positive, help="default: 1; of fine-tuning: what torch chooses"
     )
     add_scanner_arguments(parser)
+    add_cascade_arguments(parser)
     parser.add_argument("--forest", choices=("auto", "compiled", "packed"), default="auto")
     parser.add_argument("--quiet", action="store_true", help="no tables, no progress bar")
     parser.set_defaults(run=run)
@@ -89,16 +93,21 @@ def run(args: Namespace) -> int:
         if path is not None and not path.parent.is_dir():
             errors.print(f"{path}: there is no such directory", markup=False)
             return 2
+    if cascade_misused(args, "evaluate"):
+        return 2
+    if args.cascade and args.forest != "auto":
+        errors.print("--forest is not for --cascade", markup=False)
+        return 2
     if args.leave_one_source_out:
-        if args.sample is not None or args.model is not None or args.robustness:
+        if args.sample is not None or args.model is not None or args.robustness or args.cascade:
             errors.print(
                 "--leave-one-source-out judges models of its own on all texts: it takes no "
-                "--model, --sample or --robustness",
+                "--model, --sample, --robustness or --cascade",
                 markup=False,
             )
             return 2
         return _leave_sources_out(args)
-    from raxe_fast import Policy, Scanner
+    from raxe_fast import Policy
     from raxe_fast.training.corpus import read_corpus
     from raxe_fast.training.evaluate import (
         ALL_FAMILIES_WARN,
@@ -120,9 +129,7 @@ def run(args: Namespace) -> int:
                 errors.print(str(bad), markup=False)
             errors.print(f"{args.corpus}: no records", markup=False)
             return 2
-        with Scanner(
-            args.model, threads=args.threads or 1, forest=args.forest, backend=args.backend
-        ) as scanner:
+        with _scanner(args) as scanner:
             block, warn = scanner.model.manifest.thresholds[args.policy]
             screening = not args.no_screening
             policy = Policy(args.policy, warn_threshold=ALL_FAMILIES_WARN, screening=screening)
@@ -135,7 +142,7 @@ def run(args: Namespace) -> int:
             )
             report = build_report(
                 outcomes,
-                model_id=scanner.model.id,
+                model_id=_name(scanner),
                 policy=args.policy,
                 thresholds={"block": block, "warn": warn},
                 corpus=args.corpus.name,
@@ -147,6 +154,7 @@ def run(args: Namespace) -> int:
                     "forests": dict(scanner.model.forest_kinds),
                     "backend": args.backend,
                     "screening": scanner.screens(Policy(args.policy, screening=screening)),
+                    **({"cascade": cascade_given(args)} if args.cascade else {}),
                 },
             )
             if args.robustness:
@@ -178,6 +186,24 @@ def run(args: Namespace) -> int:
     for bad in corpus.bad:
         errors.print(str(bad), markup=False)
     return 2 if corpus.bad else 0
+
+
+def _scanner(args: Namespace) -> Scanner:
+    from raxe_fast import Cascade, Scanner
+
+    threads = args.threads or 1
+    if args.cascade:
+        given = cascade_given(args)
+        return Cascade(args.model, **given, threads=threads, backend=args.backend)
+    return Scanner(args.model, threads=threads, forest=args.forest, backend=args.backend)
+
+
+def _name(scanner: Scanner) -> str:
+    from raxe_fast import Cascade
+
+    if isinstance(scanner, Cascade):
+        return f"{scanner.first.id} before {scanner.model.id}"
+    return scanner.model.id
 
 
 def _leave_sources_out(args: Namespace) -> int:

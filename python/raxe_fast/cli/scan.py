@@ -11,6 +11,12 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+from raxe_fast.cli.cascade import (
+    add_cascade_arguments,
+    cascade_given,
+    cascade_misused,
+    probability,
+)
 from raxe_fast.cli.inputs import BadInput, Item, read_inputs
 from raxe_fast.cli.shared import add_scanner_arguments, positive
 
@@ -30,13 +36,6 @@ read as one; --text takes every argument as a text, whatever it looks like.
 
 Exit codes: 0 clean, 1 a threat was found, 2 bad usage or some input could not be read (the rest
 is scanned and printed all the same)."""
-
-
-def _probability(value: str) -> float:
-    number = float(value)
-    if not 0.0 <= number <= 1.0:
-        raise argparse.ArgumentTypeError(f"{value} is not in [0, 1]")
-    return number
 
 
 def add_parser(subparsers: Any) -> None:
@@ -60,25 +59,10 @@ def add_parser(subparsers: Any) -> None:
         "--quiet", action="store_true", help="print no verdicts: the exit code is the answer"
     )
     parser.add_argument("--policy", choices=("balanced", "strict", "quiet"), default="balanced")
-    parser.add_argument("--threshold", type=_probability, help="block from this score on")
+    parser.add_argument("--threshold", type=probability, help="block from this score on")
     parser.add_argument("--fail-open", action="store_true", help="allow a text whose scan failed")
     parser.add_argument("--model", help="directory, .raxe archive or installed id")
-    parser.add_argument(
-        "--cascade",
-        action="store_true",
-        help="a small model answers where it is sure, the other the rest: a fraction of the time",
-    )
-    parser.add_argument("--first", metavar="MODEL", help="the small model of --cascade")
-    parser.add_argument(
-        "--ask-from",
-        type=_probability,
-        help="with --cascade: the small model's score from which the other is asked (default 0.4)",
-    )
-    parser.add_argument(
-        "--ask-below",
-        type=_probability,
-        help="with --cascade: and below which it is asked (default 0.9)",
-    )
+    add_cascade_arguments(parser)
     parser.add_argument("--threads", type=positive, default=1, help="encoder threads (default 1)")
     parser.add_argument(
         "--workers", type=positive, default=1, help="texts scanned at a time (default 1)"
@@ -95,9 +79,7 @@ def run(args: argparse.Namespace) -> int:
             return 2
         inputs = ["-"]
 
-    if _of_cascade(args) and not args.cascade:
-        message = "raxe-fast scan: --first, --ask-from and --ask-below need --cascade"
-        print(message, file=sys.stderr)
+    if cascade_misused(args, "scan"):
         return 2
     entries = read_inputs(inputs, field=args.field, lines=args.lines, literal=args.text)
     form = args.format or ("table" if sys.stdout.isatty() else "jsonl")
@@ -117,12 +99,6 @@ def run(args: argparse.Namespace) -> int:
     return 1 if session.threats else 0
 
 
-def _of_cascade(args: argparse.Namespace) -> dict[str, Any]:
-    """What was given of a cascade alone; the rest has the defaults of Cascade."""
-    given = {name: getattr(args, name) for name in ("first", "ask_from", "ask_below")}
-    return {name: value for name, value in given.items() if value is not None}
-
-
 def _scanner(args: argparse.Namespace) -> Scanner:
     from raxe_fast.cascade import Cascade
     from raxe_fast.scanner import Scanner
@@ -131,7 +107,7 @@ def _scanner(args: argparse.Namespace) -> Scanner:
     if args.cascade:
         return Cascade(
             args.model,
-            **_of_cascade(args),
+            **cascade_given(args),
             threads=args.threads,
             policy=policy,
             deadline_ms=args.deadline_ms,

@@ -1,0 +1,131 @@
+"""What an encoder loses when it is made smaller without training: fewer bits, zeros, heads, layers.
+
+    python bench/compression.py --encoder models/raxe-l6-v2/raxe-l6-v2.raxe \
+        --corpus ../shared/data/dev.jsonl.gz --texts 2000 --output compression.json
+
+Needs `pip install ".[finetune,bench]"`. Each variant is scored by the encoder's own linear head and
+its strongest passage, as in tuning; no forests, no thresholds chosen elsewhere. See README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from compression_variants import Variant, variants
+from hardware import hardware, load_average
+from raxe_fast.training.corpus import read_corpus
+from raxe_fast.training.encoder_export import prepare_tokenizer
+from raxe_fast.training.encoder_restore import encoder_folder
+from raxe_fast.training.encoder_source import EncoderSource, load_source
+from raxe_fast.training.evaluate import sample_records
+from raxe_fast.training.finetune_data import Classes
+from raxe_fast.training.finetune_eval import score_rows
+from raxe_fast.training.finetune_model import Network, choose_device, choose_precision
+from raxe_fast.training.finetune_output import HEADS_FILE, LinearHeads
+from raxe_fast.training.folds import Holdout
+from raxe_fast.training.metrics import count, recall_at_fpr, roc_auc
+from raxe_fast.windows import Windower
+from records import dump_record
+
+MAX_WINDOWS = 4  # of a text, as in tuning
+BATCH_TOKENS = 8192
+
+
+class Texts:
+    """(N,) labels, and the windows of N texts as token rows with their owners."""
+
+    def __init__(self, source: EncoderSource, texts: Sequence[str], labels: Sequence[int]) -> None:
+        windower = Windower(prepare_tokenizer(source)[0], max_tokens=256, overlap=64)
+        self.labels = np.array(labels, dtype=np.int64)
+        self.rows: list[np.ndarray[Any, Any]] = []
+        owners: list[int] = []
+        for number, text in enumerate(texts):
+            for window in windower.windows(text, max_windows=MAX_WINDOWS).windows:
+                self.rows.append(window.ids[0])
+                owners.append(number)
+        self.owner = np.array(owners, dtype=np.int64)
+
+    def figures(self, source: EncoderSource, classes: Classes) -> dict[str, Any]:
+        """AUC, best F1 and recall at 1 % false positives, of the worst window of each text."""
+        device = choose_device("auto")
+        network = Network(
+            source,
+            classes,
+            device=device,
+            precision=choose_precision("auto", device),
+            seed=1,
+            dropout=0.0,
+        )
+        logits, _ = score_rows(network, self.rows, BATCH_TOKENS)
+        scores = np.full(len(self.labels), -np.inf)
+        np.maximum.at(scores, self.owner, logits)
+        at_one = recall_at_fpr(self.labels, scores, 0.01)
+        return {
+            "auc": roc_auc(self.labels, scores),
+            "f1": max(_f1(self.labels, scores)),
+            "recall_at_1": None if at_one is None else at_one[0],
+        }
+
+
+def _f1(labels: np.ndarray[Any, Any], scores: np.ndarray[Any, Any]) -> Iterator[float]:
+    for limit in np.quantile(scores, np.linspace(0.5, 0.99, 99)):
+        yield count(labels, scores >= limit).f1 or 0.0
+
+
+def table(rows: Sequence[dict[str, Any]]) -> Table:
+    found = Table(title="Made smaller, without training", title_justify="left")
+    for name in ("variant", "MB", "mult. of layers", "AUC", "best F1", "recall at 1 %"):
+        found.add_column(name, justify="left" if name == "variant" else "right")
+    for row in rows:
+        found.add_row(
+            row["variant"], f"{row['megabytes']:.1f}", f"{row['multiplications']:.0%}",
+            f"{row['auc']:.4f}", f"{row['f1']:.4f}", f"{row['recall_at_1']:.1%}",
+        )  # fmt: skip
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--encoder", type=Path, required=True, help="a model or tuned directory")
+    parser.add_argument("--corpus", type=Path, required=True, help="JSON Lines with labels (dev)")
+    parser.add_argument("--texts", type=int, default=2000, help="drawn by family (%(default)s)")
+    parser.add_argument("--output", type=Path, required=True, help="the record")
+    options = parser.parse_args(arguments)
+    if not options.corpus.is_file():
+        parser.error(f"there is no corpus at {options.corpus}")
+    console = Console(width=None if Console().is_terminal else 120)
+    records = sample_records(read_corpus(options.corpus).records, options.texts, seed=0)
+    record: dict[str, Any] = {
+        "timestamp": datetime.now(UTC).isoformat(timespec="seconds"),
+        "hardware": hardware(),
+        "load": load_average(),
+        "texts": len(records),
+    }
+    rows: list[dict[str, Any]] = []
+    with encoder_folder(options.encoder, Holdout(4, 10)) as folder:
+        source = load_source(folder)
+        heads = LinearHeads.load(Path(folder) / HEADS_FILE)
+        texts = Texts(source, [r.text for r in records], [r.label for r in records])
+        classes = Classes(heads.families, heads.subfamilies)
+        found: Variant
+        for found in variants(source):
+            size = {"megabytes": found.megabytes, "multiplications": found.multiplications}
+            rows.append({"variant": found.name} | size | texts.figures(found.source, classes))
+            console.print(f"{found.name}: best F1 {rows[-1]['f1']:.4f}")
+    record["variants"] = rows
+    console.print(table(rows))
+    options.output.write_text(dump_record(record), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
