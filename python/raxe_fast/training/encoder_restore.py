@@ -23,6 +23,7 @@ from raxe_fast.archive import open_files, read_checked, read_manifest
 from raxe_fast.errors import ModelFormatError
 from raxe_fast.feature_data import FeatureData, decode_features
 from raxe_fast.manifest import FEATURES_FILE, MANIFEST, parse_manifest
+from raxe_fast.onnx_reader import read_onnx
 from raxe_fast.training.encoder_source import TOKENIZER, EncoderSource, load_source
 from raxe_fast.training.finetune_output import SCALE, LinearHeads, write_output
 from raxe_fast.training.folds import Holdout
@@ -117,19 +118,15 @@ class _Graph:
     """The tensors of an INT8 graph as encoder_graph_bert names them, as floats."""
 
     def __init__(self, content: bytes, path: str, member: str) -> None:
-        import onnx
-
         self.path, self.member = path, member
         try:
-            graph = onnx.load_from_string(content).graph
-            self.held = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
-            self.attention = [
-                {a.name: a.i for a in node.attribute}
-                for node in graph.node
-                if node.op_type == "MultiHeadAttention"
-            ]
-        except Exception as error:  # protobuf's own classes derive from Exception directly
+            graph = read_onnx(content)
+        except ValueError as error:
             raise ModelFormatError(f"cannot be read: {error}", path=path, member=member) from error
+        self.held = graph.tensors
+        attention = [node for node in graph.nodes if node.op == "MultiHeadAttention"]
+        heads = attention[0].attributes.get("num_heads") if attention else None
+        self.heads = heads if isinstance(heads, int) else 0
 
     def error(self, message: str) -> ModelFormatError:
         return ModelFormatError(message, path=self.path, member=self.member)
@@ -145,9 +142,8 @@ class _Graph:
         """The base itself, or a student of it in the shape of this graph, whose weights are to be
         replaced."""
         inner = self.tensor("layer0.intermediate.weight").shape[-1]
-        heads = self.attention[0].get("num_heads", 0) if self.attention else 0
         try:
-            shape = Shape(layers, hidden, heads, inner)
+            shape = Shape(layers, hidden, self.heads, inner)
             return base if shape == Shape.of(base) else make_student(base, shape)
         except ValueError as error:
             raise self.error(f"{error}; its base is {base.name}") from error
