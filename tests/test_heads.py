@@ -119,6 +119,11 @@ def test_export_agrees_in_every_implementation(tmp_path, classes):
     for name in ("gtil", "packed"):
         assert found[name]["max_abs_difference"] < 1e-12
         assert found[name]["verdict_flips"] == 0
+    # What the nodes say of training takes room and predicts nothing.
+    whole = pytest.importorskip("treelite").sklearn.import_model(forest).serialize_bytes()
+    assert len(whole) - (tmp_path / "head.treelite").stat().st_size > 24 * sum(
+        tree.tree_.node_count for tree in forest.estimators_
+    )
 
 
 def test_search_takes_the_best_on_dev():

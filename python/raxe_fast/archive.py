@@ -144,16 +144,19 @@ class _ZipFiles(_Closing):
 
 
 def read_zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int) -> bytes:
-    """Inflate one member, at most ``limit`` bytes of it, in steps of bounded memory.
+    """Inflate one member, at most ``limit`` bytes of it, in steps of bounded memory; one that is
+    stored as it is cannot grow, and is read at once.
 
     Raises ``ValueError`` if it is larger, damaged, encrypted or of an unknown method.
     """
     if info.file_size > limit:
         raise ValueError(f"{info.file_size} bytes, at most {limit} expected")
+    stored = info.compress_type == zipfile.ZIP_STORED and info.file_size == info.compress_size
+    step = max(info.file_size, 1) if stored else _CHUNK
     chunks = []
     try:
         with archive.open(info) as member:
-            while chunk := member.read(_CHUNK):
+            while chunk := member.read(step):
                 chunks.append(chunk)
     except (
         zipfile.BadZipFile,
