@@ -130,6 +130,13 @@ Out<T, N> to_numpy(std::vector<T> values, const std::array<std::size_t, N>& shap
   return Out<T, N>(data, N, shape.data(), owner);
 }
 
+// The items as they are now, held: what makes arrays of them may run Python code.
+std::vector<nb::object> items(const nb::list& list) {
+  std::vector<nb::object> found(nb::len(list));
+  for (std::size_t i = 0; i < found.size(); ++i) found[i] = list[i];
+  return found;
+}
+
 template <typename T, std::size_t N>
 In<T, N> cast_array(nb::handle item, const char* what) {
   In<T, N> array;
@@ -490,17 +497,24 @@ Out<float, 1> feature_row(const PyFeatures& self, const In<float, 1>& embedding,
 
 // ---- the encoder -----------------------------------------------------------------------------
 
-// The arrays of one layer by name. The result's pointers live as long as `layer` holds the arrays.
+// What the pointers of EncoderWeights point into: an exporter may have made an array for us alone.
+struct KeptArrays {
+  std::vector<In<std::int8_t, 2>> weights;
+  std::vector<In<float, 1>> rows;
+};
+
+// The arrays of one layer by name, held by `kept`.
 class LayerArrays {
  public:
-  LayerArrays(nb::handle layer, std::size_t index) : index_(index) {
+  LayerArrays(nb::handle layer, std::size_t index, KeptArrays& kept)
+      : index_(index), kept_(kept) {
     if (!nb::isinstance<nb::dict>(layer)) throw nb::type_error(where("is not a dict").c_str());
     arrays_ = nb::borrow<nb::dict>(layer);
   }
 
   rf::LinearWeights linear(const char* name) {
-    const auto weight =
-        get<std::int8_t, 2>(std::string(name) + ".weight", "int8 (inputs, outputs)");
+    const auto& weight = kept_.weights.emplace_back(
+        get<std::int8_t, 2>(std::string(name) + ".weight", "int8 (inputs, outputs)"));
     const std::size_t outputs = weight.shape(1);
     return {weight.data(), row(std::string(name) + ".scale", outputs),
             row(std::string(name) + ".bias", outputs), weight.shape(0), outputs};
@@ -522,12 +536,13 @@ class LayerArrays {
                             where(name + ": not a C-contiguous " + kind).c_str());
   }
   const float* row(const std::string& name, std::size_t width) {
-    const auto array = get<float, 1>(name, "float32 (n,)");
+    const auto& array = kept_.rows.emplace_back(get<float, 1>(name, "float32 (n,)"));
     if (array.shape(0) != width) throw std::invalid_argument(where(name + " has another length"));
     return array.data();
   }
 
   std::size_t index_;
+  KeptArrays& kept_;
   nb::dict arrays_;
 };
 
@@ -554,10 +569,11 @@ PyEncoder make_encoder(const In<std::int8_t, 2>& words, const In<float, 1>& word
   weights.word_scale = word_scale.data();
   weights.position = positions.data();
   weights.norm = {gamma.data(), beta.data()};
-  // The GIL is kept: the arrays of the dicts are borrowed.
-  const std::size_t n_layers = nb::len(layers);
-  for (std::size_t i = 0; i < n_layers; ++i) {
-    LayerArrays arrays(layers[i], i);
+  // The GIL is kept: nobody else may write to the arrays meanwhile.
+  KeptArrays kept;
+  const std::vector<nb::object> dicts = items(layers);
+  for (std::size_t i = 0; i < dicts.size(); ++i) {
+    LayerArrays arrays(dicts[i], i, kept);
     rf::EncoderLayerWeights layer;
     layer.query = arrays.linear("query");
     layer.key = arrays.linear("key");
@@ -674,20 +690,23 @@ nb::list score(const PyScorer& self, nb::list blocks, const In<std::uint32_t, 1>
     throw std::invalid_argument("masks and blocks differ in number");
   }
 
-  // Strong references: another thread may change the lists while the GIL is released.
+  // Strong references: the lists may change when an array is asked for its data, and in another
+  // thread while the GIL is released.
+  const std::vector<nb::object> block_items = items(blocks);
+  const std::vector<nb::object> mask_items = masks ? items(*masks) : std::vector<nb::object>{};
   std::vector<In<float, 3>> arrays(n_blocks);
   std::vector<In<std::uint8_t, 2>> mask_arrays(masks ? n_blocks : 0);
   std::vector<rf::WindowBlock> views(n_blocks);
   std::size_t n_windows = 0;
   for (std::size_t b = 0; b < n_blocks; ++b) {
-    arrays[b] = cast_array<float, 3>(blocks[b], "blocks: not a C-contiguous float32 (B, S, H)");
+    arrays[b] = cast_array<float, 3>(block_items[b], "blocks: not a C-contiguous float32 (B, S, H)");
     const auto& array = arrays[b];
     if (array.shape(2) != hidden) throw std::invalid_argument("blocks: H differs from hidden");
     views[b] = {array.data(), array.shape(0), array.shape(1), nullptr};
     n_windows += array.shape(0);
     if (masks) {
       mask_arrays[b] =
-          cast_array<std::uint8_t, 2>((*masks)[b], "masks: not a C-contiguous uint8 (B, S)");
+          cast_array<std::uint8_t, 2>(mask_items[b], "masks: not a C-contiguous uint8 (B, S)");
       const auto& mask = mask_arrays[b];
       if (mask.shape(0) != array.shape(0) || mask.shape(1) != array.shape(1)) {
         throw std::invalid_argument("masks: shape differs from its block");
@@ -733,12 +752,16 @@ nb::list score(const PyScorer& self, nb::list blocks, const In<std::uint32_t, 1>
   for (std::size_t w = 0; w < window_spans.size(); ++w) {
     window_spans[w] = {spans->data()[2 * w], spans->data()[2 * w + 1]};
   }
+  // Copies: what is checked must be what is used, whoever writes to the arrays meanwhile.
+  const std::vector<std::uint32_t> owners = to_vector(window_text);
+  const std::vector<std::uint32_t> window_counts =
+      counts ? to_vector(*counts) : std::vector<std::uint32_t>{};
   std::vector<rf::TextScore> results;
   {
     nb::gil_scoped_release release;
-    scorer.score(views.data(), n_blocks, window_text.data(),
+    scorer.score(views.data(), n_blocks, owners.data(),
                  spans ? window_spans.data() : nullptr, text_views.data(), n_texts, all_details,
-                 results, counts ? counts->data() : nullptr,
+                 results, counts ? window_counts.data() : nullptr,
                  known ? known_scores.data() : nullptr);
   }
   nb::list out;

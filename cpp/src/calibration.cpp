@@ -16,12 +16,12 @@ bool all_finite(const std::vector<double>& values) {
   return std::all_of(values.begin(), values.end(), [](double v) { return std::isfinite(v); });
 }
 
-// Neither branch overflows.
-double logistic(double z) noexcept {
-  if (z >= 0.0) return 1.0 / (1.0 + std::exp(-z));
-  const double e = std::exp(z);
-  return e / (1.0 + e);
-}
+// Never falls as z rises, to the last bit, which e^z / (1 + e^z) does. Where exp overflows, 1 / inf
+// is the right result.
+double logistic(double z) noexcept { return 1.0 / (1.0 + std::exp(-z)); }
+
+// Evidence is made of float32s: sums of so much of it stay finite.
+constexpr double kMaxWeight = 1e6;
 
 }  // namespace
 
@@ -35,6 +35,9 @@ Calibration::Calibration(std::vector<double> weights, double bias, std::vector<d
           "calibration: wrong number of weights");
   weights_.resize(kEvidence, 0.0);
   require(all_finite(weights_) && std::isfinite(bias_), "calibration: weight not finite");
+  for (const double weight : weights_) {
+    require(std::abs(weight) <= kMaxWeight, "calibration: a weight is beyond 1e6");
+  }
   require(weights_[0] >= 0.0, "calibration: the weight of forest_logit is negative");
   require(knot_x_.size() == knot_y_.size(), "calibration: knots differ in length");
   require(all_finite(knot_x_) && all_finite(knot_y_), "calibration: knot not finite");

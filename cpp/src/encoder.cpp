@@ -75,6 +75,53 @@ void check_linear(const LinearWeights& linear, std::size_t inputs, std::size_t o
           name + " holds weights beyond +-" + std::to_string(kLimit) + " (not of 7 bits)");
 }
 
+// ---- how large activations may become
+
+// Far beyond what a trained encoder has, and far below where float32 would overflow: squares of such
+// values can be summed. Without overflow there is no NaN, and with neither all levels agree.
+constexpr double kMaxActivation = 1e15;
+
+double largest(const float* values, std::size_t n) {
+  double found = 0.0;
+  for (const float x : std::span(values, n)) found = std::max(found, std::abs(double{x}));
+  return found;
+}
+
+// A normalised value is at most the root of the width.
+double bound_of(const NormWeights& norm, std::size_t width) {
+  return std::sqrt(static_cast<double>(width)) * largest(norm.gamma, width) +
+         largest(norm.beta, width);
+}
+
+// Of what a linear layer makes of values up to `bound`, whatever its weights are.
+double bound_of(const LinearWeights& linear, double bound, const std::string& name) {
+  const double weights = static_cast<double>(NativeEncoder::kWeightLimit * linear.inputs);
+  const double found = weights * largest(linear.scale, linear.outputs) * bound +
+                       largest(linear.bias, linear.outputs);
+  require(found <= kMaxActivation, name + " may give values beyond 1e15");
+  return found;
+}
+
+void check_activations(const EncoderWeights& w) {
+  require(128.0 * largest(w.word_scale, w.vocabulary) +
+                  largest(w.position, w.positions * w.hidden) <= kMaxActivation,
+          "word_scale and position may give values beyond 1e15");
+  double bound = bound_of(w.norm, w.hidden);
+  for (std::size_t i = 0; i < w.layers.size(); ++i) {
+    const EncoderLayerWeights& layer = w.layers[i];
+    const std::string name = "layer" + std::to_string(i) + ".";
+    bound_of(layer.query, bound, name + "query");
+    bound_of(layer.key, bound, name + "key");
+    const double value = bound_of(layer.value, bound, name + "value");
+    bound_of(layer.attention_out, value, name + "attention_out");
+    bound = bound_of(layer.attention_norm, w.hidden);
+    const double inner = bound_of(layer.intermediate, bound, name + "intermediate");
+    bound_of(layer.output, inner, name + "output");
+    bound = bound_of(layer.output_norm, w.hidden);
+    require(bound <= kMaxActivation, name + "output_norm may give values beyond 1e15");
+  }
+}
+
 void check(const EncoderWeights& w) {
   const auto in_range = [](std::size_t n, std::size_t high, const char* name) {
     require(n >= 1 && n <= high, std::string(name) + " is " + std::to_string(n) +
@@ -88,7 +135,7 @@ void check(const EncoderWeights& w) {
   in_range(w.positions, NativeEncoder::kMaxPositions, "positions");
   in_range(w.vocabulary, std::numeric_limits<std::int32_t>::max(), "vocabulary");
   in_range(w.layers.size(), 1000, "layers");
-  require(w.epsilon >= 0.0F && std::isfinite(w.epsilon), "epsilon is no number >= 0");
+  require(w.epsilon > 0.0F && std::isfinite(w.epsilon), "epsilon is no number above 0");
   require(w.words != nullptr, "words is missing");
   check_floats(w.word_scale, w.vocabulary, "word_scale");
   check_floats(w.position, w.positions * w.hidden, "position");
@@ -112,6 +159,7 @@ void check(const EncoderWeights& w) {
     check_linear(layer.output, inner, w.hidden, name + "output");
     check_norm(layer.output_norm, w.hidden, name + "output_norm");
   }
+  check_activations(w);
 }
 
 // ---- packing ---------------------------------------------------------------------------------

@@ -191,10 +191,9 @@ void attend(const float* rows, const HeadShape& shape, float factor, const HeadS
       scratch.score[k] = static_cast<float>(sum);
       highest = highest > scratch.score[k] ? highest : scratch.score[k];
     }
-    const float shift = kWeightLevelsLog2 - highest * to_log2;
     std::int32_t all = 0;
     for (std::size_t k = 0; k < tokens; ++k) {
-      scratch.weight[k] = to_int16(exp2_of(fma(scratch.score[k], to_log2, shift)));
+      scratch.weight[k] = to_int16(exp2_of(fma(scratch.score[k] - highest, to_log2, kWeightLevelsLog2)));
       all += scratch.weight[k];
     }
     const float share = value_step / static_cast<float>(all);

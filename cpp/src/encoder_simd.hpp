@@ -390,21 +390,24 @@ __attribute__((noinline)) void attend_rows(const HeadShape& shape, const HeadScr
   }
 
   float share[kRows];
+  // From the highest score down: integers, so the difference is exact and the top weight is what
+  // it should be however steep the slope.
   const F slope = V::set(to_log2);
+  const F top = V::set(kWeightLevelsLog2);
   for (std::size_t r = 0; r < kRows; ++r) {
-    const F shift = V::set(kWeightLevelsLog2 - V::highest(highest[r]) * to_log2);
+    const F peak = V::set(V::highest(highest[r]));
     const float* const score = scratch.score + r * padded_tokens;
     Part* const weight = parts.weight + r * padded_tokens;
     I total = V::zero();
     const std::size_t whole = tail == 0 ? padded_tokens : padded_tokens - kLanes;
     RAXE_UNROLL(2)
     for (std::size_t k = 0; k < whole; k += kLanes) {
-      const I w = V::to_int(V::exp2(V::fma(V::load(score + k), slope, shift)));
+      const I w = V::to_int(V::exp2(V::fma(V::sub(V::load(score + k), peak), slope, top)));
       total = V::add_int(total, w);
       V::store_weight(weight + k, w);
     }
     if (tail != 0) {
-      I w = V::to_int(V::exp2(V::fma(V::load(score + whole), slope, shift)));
+      I w = V::to_int(V::exp2(V::fma(V::sub(V::load(score + whole), peak), slope, top)));
       w = V::keep_first(tail, w);
       total = V::add_int(total, w);
       V::store_weight(weight + whole, w);

@@ -6,6 +6,7 @@
 #include <new>
 
 #if defined(__linux__) && !defined(__SANITIZE_ADDRESS__)
+#include <pthread.h>
 #include <sys/mman.h>
 #define RAXE_FAST_MODEL_REGIONS 1
 #else
@@ -60,6 +61,10 @@ class Regions {
     }
   }
 
+  // Around fork(): a child must not inherit a mutex that another thread holds.
+  void lock() { mutex_.lock(); }
+  void unlock() { mutex_.unlock(); }
+
  private:
   static Region map(std::size_t size) {
     // One page more, to cut an aligned piece out of it.
@@ -82,7 +87,11 @@ class Regions {
 
 // Never destroyed: tables in static storage may outlive it otherwise.
 Regions& regions() {
-  static auto* const all = new Regions;
+  static auto* const all = [] {
+    static auto* const made = new Regions;
+    pthread_atfork([] { made->lock(); }, [] { made->unlock(); }, [] { made->unlock(); });
+    return made;
+  }();
   return *all;
 }
 

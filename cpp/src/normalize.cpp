@@ -1,6 +1,8 @@
 #include "raxe_fast/normalize.hpp"
 
 #include <array>
+#include <cstdint>
+#include <stdexcept>
 
 #include "unicode_tables.hpp"
 
@@ -88,6 +90,7 @@ CharClass char_class(char32_t c) noexcept {
 }
 
 NormalizedText normalize(TextView text, Ignorables mode) {
+  if (text.length > UINT32_MAX) throw std::length_error("a text of 2^32 code points or more");
   NormalizedText out;
   out.chars.reserve(text.length);
   out.origin.reserve(text.length);

@@ -276,6 +276,7 @@ void Scorer::score(const WindowBlock* blocks, std::size_t n_blocks,
       }
     }
   }
+  scratch.features.trim();
 }
 
 }  // namespace raxe_fast

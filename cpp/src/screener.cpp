@@ -68,6 +68,7 @@ std::array<float, kScreenEvidence> Screener::evidence(const std::int64_t* ids, s
     features.hashes.clear();
     ngram_hashes(text, begin, end, features.text, features.hashes);
     (*parts_.lexical)(features.hashes, features.lexical, out.data() + 2);
+    features.trim();
   }
   return out;
 }

@@ -50,9 +50,9 @@ void surface_statistics(TextView text, std::size_t begin, std::size_t end, float
   end = std::min(end, text.length);
   if (begin >= end) return;
 
-  std::array<std::uint32_t, 128> histogram{};
-  std::array<std::uint32_t, 7> count{};
-  std::uint32_t beyond_ascii = 0;
+  std::array<std::uint64_t, 128> histogram{};
+  std::array<std::uint64_t, 7> count{};
+  std::uint64_t beyond_ascii = 0;
   std::size_t run = 0, longest = 0, runs = 0, inside = 0;
   for (std::size_t i = begin; i < end; ++i) {
     const char32_t c = text[i];
@@ -70,11 +70,15 @@ void surface_statistics(TextView text, std::size_t begin, std::size_t end, float
   }
 
   const auto size = static_cast<double>(end - begin);
-  const auto share = [&](std::uint32_t n) { return static_cast<float>(n / size); };
-  const std::uint32_t letters = count[capital] + count[small];
+  const auto share = [&](std::uint64_t n) {
+    return static_cast<float>(static_cast<double>(n) / size);
+  };
+  const std::uint64_t letters = count[capital] + count[small];
   double entropy = 0.0;
-  for (const std::uint32_t n : histogram) {
-    if (n > 0) entropy -= n / size * std::log2(n / size);
+  for (const std::uint64_t n : histogram) {
+    if (n == 0) continue;
+    const double part = static_cast<double>(n) / size;
+    entropy -= part * std::log2(part);
   }
   out[0] = static_cast<float>(std::log1p(size));
   out[1] = letters == 0 ? 0.0F : static_cast<float>(count[capital]) / static_cast<float>(letters);

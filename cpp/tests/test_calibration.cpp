@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <limits>
+#include <random>
 #include <stdexcept>
 #include <vector>
 
@@ -89,9 +90,22 @@ TEST_CASE("calibration rules: in [0, 1] and non-decreasing in the forest's logit
 }
 
 TEST_CASE("calibration safety: extreme evidence does not overflow") {
-  const Calibration calibration({1e300, 1.0}, 0.0, {}, {});
-  CHECK(at(calibration, 1e300, 0.0) == 1.0);
-  CHECK(at(calibration, -1e300, 0.0) == 0.0);
+  const Calibration calibration({1e6, -1e6}, 0.0, {}, {});
+  const auto most = static_cast<double>(std::numeric_limits<float>::max());
+  CHECK(at(calibration, most, 0.0) == 1.0);
+  CHECK(at(calibration, -most, 0.0) == 0.0);
+  CHECK(at(calibration, most, most) == 0.5);
+}
+
+TEST_CASE("calibration rules: never falls from one double to the next") {
+  const Calibration logistic({1.0, 0.0}, 0.0, {}, {});
+  std::mt19937_64 random(5);
+  std::uniform_real_distribution<double> anywhere(-1.5, 1.5);
+  for (int i = 0; i < 200000; ++i) {
+    const double z = anywhere(random);
+    const double next = std::nextafter(z, 2.0);
+    CHECK(at(logistic, next, 0.0) >= at(logistic, z, 0.0));
+  }
 }
 
 TEST_CASE("calibration safety: malformed parameters are refused") {
@@ -109,6 +123,8 @@ TEST_CASE("calibration safety: malformed parameters are refused") {
   CHECK_THROWS_AS(make({-1.0, 1.0, 1.0, 1.0, 1.0, 1.0}, 0.0, {}, {}), std::invalid_argument);
   CHECK_THROWS_AS(make({nan, 1.0}, 0.0, {}, {}), std::invalid_argument);
   CHECK_THROWS_AS(make({1.0, inf}, 0.0, {}, {}), std::invalid_argument);
+  CHECK_THROWS_AS(make({1.1e6, 1.0}, 0.0, {}, {}), std::invalid_argument);
+  CHECK_THROWS_AS(make({1.0, -1.1e6}, 0.0, {}, {}), std::invalid_argument);
   CHECK_THROWS_AS(make({1.0, 1.0}, nan, {}, {}), std::invalid_argument);
   CHECK_THROWS_AS(make({-0.1, 1.0}, 0.0, {}, {}), std::invalid_argument);
   CHECK_NOTHROW(make({0.0, -1.0}, 0.0, {}, {}));

@@ -55,7 +55,8 @@ class NativeEncoder {
   // Packs the weights for the instruction set in use (cpu.hpp), which stays that of this encoder.
   // hidden, the width of attention and of the inner layer: multiples of 32; the width of attention
   // is a multiple of heads. Throws std::invalid_argument for shapes that do not fit or are out of
-  // range, weights beyond +-kWeightLimit, and floats that are not finite.
+  // range, weights beyond +-kWeightLimit, floats that are not finite, and scales, biases and norms so
+  // large that an activation might exceed 1e15: what is left cannot overflow.
   explicit NativeEncoder(const EncoderWeights& weights);
   ~NativeEncoder();
   NativeEncoder(const NativeEncoder&) = delete;
@@ -65,7 +66,6 @@ class NativeEncoder {
   // embeddings do not depend on the rest of its batch. Thread-safe; scratch is per thread, grows
   // to the longest text seen and is then reused. Throws std::invalid_argument if an id is outside
   // the vocabulary (texts before it are in `out` then) or length is 0 or exceeds positions.
-  // Weights so large that activations overflow give NaN in the rows concerned.
   void encode(const std::int64_t* ids, std::size_t batch, std::size_t length, float* out) const;
 
   [[nodiscard]] std::size_t hidden() const noexcept;

@@ -29,6 +29,9 @@ struct FeatureScratch {
   std::u32string text;
   LexicalScratch lexical;
   std::vector<std::uint32_t> hashes;
+
+  // Gives back what an unusually long window has taken.
+  void trim();
 };
 
 class Features {

@@ -61,7 +61,8 @@ struct NormalizedText {
   bool had_ignorable = false;
 };
 
-// The whole text at once (for tests, tools and short patterns; the matcher streams instead).
+// The whole text at once (for tests, tools and short patterns; the matcher streams instead). Throws
+// std::length_error for 2^32 code points or more.
 [[nodiscard]] NormalizedText normalize(TextView text, Ignorables mode);
 
 }  // namespace raxe_fast
