@@ -97,7 +97,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--encoder", type=Path, required=True, help="a model or tuned directory")
     parser.add_argument("--corpus", type=Path, required=True, help="JSON Lines with labels (dev)")
-    parser.add_argument("--texts", type=int, default=2000, help="drawn by family (%(default)s)")
+    parser.add_argument(
+        "--texts",
+        type=int,
+        default=2000,
+        help="how many of them, drawn at random (default %(default)s)",
+    )
     parser.add_argument("--output", type=Path, required=True, help="the record")
     options = parser.parse_args(arguments)
     if not options.corpus.is_file():

@@ -123,7 +123,7 @@ def scan_mix(
             results[turn.pipeline].append(result)
             samples[turn.pipeline].append(elapsed / 1e6)
     pairs = [Pair.of(*two) for two in zip(results["without"], results["screened"], strict=True)]
-    faster = ratio(np.array(samples["without"]), np.array(samples["screened"]))
+    faster = ratio(np.array(samples["without"]), np.array(samples["screened"]), paired=True)
     times = {
         "unit": "ms",
         **{name: Summary.of(values).to_dict() for name, values in samples.items()},

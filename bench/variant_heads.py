@@ -247,6 +247,9 @@ def _forest(prepared: Prepared, what: str, trees: int) -> Heads:
         label_weight=None
         if prepared.unseen is None
         else label_weights(train.records, prepared.unseen),
+        # As in the model that ships: its forests see the features, not the embedding.
+        hide=0 if what == EMBEDDING or prepared.data is None else prepared.files.hidden_size,
+        folds=None if prepared.data is None else _folds(train.records),
         jobs=prepared.jobs,
     )
 

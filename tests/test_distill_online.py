@@ -112,6 +112,25 @@ def test_rows_close_up_where_words_are_left_out():
 
 @torch_needed
 @export_needed
+def test_mining_reads_what_the_student_reads(tiny_source):
+    from types import SimpleNamespace
+
+    import torch
+
+    from raxe_fast.training.distill_online import OnlineDistiller
+
+    teacher = load_source(tiny_source)
+    student = leave_out(teacher, ["a", ".", ","])
+    ids, continuing = (torch.tensor(sorted(x)) for x in left_out_ids(teacher, student))
+    reader = SimpleNamespace(left_out=ids, continuing=continuing)
+    for text in TEXTS:
+        row = np.array([2, *tokens_of(teacher, text), 3])
+        found = OnlineDistiller.narrow(reader, row).tolist()
+        assert found == [2, *tokens_of(student, text), 3], text
+
+
+@torch_needed
+@export_needed
 def test_a_lesson_is_the_mean_of_what_each_teacher_says(finished, second_teacher, tiny_corpus):
     """By NumPy from each teacher's own logits; the embedding is the first one's."""
     import torch

@@ -284,6 +284,26 @@ def test_a_run_that_dies_in_its_last_evaluation_loses_nothing(
     assert all(np.array_equal(expected[name], found[name]) for name in expected)
 
 
+def test_tuning_goes_on_with_the_fold_that_was_kept(finished, tiny_corpus, tmp_path):
+    from raxe_fast.training.finetune import finetune
+
+    for other in (Holdout(2, 5), Holdout(1, 6), Holdout(None, 5)):
+        with pytest.raises(ValueError, match=r"kept fold 1 of 5"):
+            finetune(tiny_corpus, finished[0], tmp_path, options(holdout=other))
+
+
+def test_rows_are_told_apart_by_what_they_say():
+    from raxe_fast.training.corpus import Record
+    from raxe_fast.training.finetune_inputs import _digest
+
+    rows = [Record("one", 0, "benign", "chat", "a"), Record("two", 1, "x", "y", "a")]
+    same = _digest(rows)
+    assert same == _digest(list(rows))
+    assert same != _digest(rows[::-1]) != _digest(rows[:1])
+    for changed in (Record("two", 0, "benign", "chat", "a"), Record("twO", 1, "x", "y", "a")):
+        assert _digest([rows[0], changed]) != same
+
+
 def test_a_checkpoint_belongs_to_its_run(finished, tiny_source, tiny_corpus, tmp_path):
     from raxe_fast.training.finetune import finetune
 

@@ -19,8 +19,10 @@ from raxe_fast.training.heads import (  # noqa: E402
     fit_binary,
     fit_forest,
     fit_heads,
+    out_of_fold,
     worst_windows,
 )
+from raxe_fast.training.metrics import roc_auc  # noqa: E402
 from raxe_fast.training.parity import head_parity  # noqa: E402
 from raxe_fast.training.search import candidates, search_binary  # noqa: E402
 from raxe_fast.training.train_data import Split  # noqa: E402
@@ -126,6 +128,27 @@ def test_export_agrees_in_every_implementation(tmp_path, classes):
     )
 
 
+def test_votes_out_of_fold_come_from_trees_that_saw_no_relative():
+    """Two rows alike in one text: out of one row's bag, a tree knows it by the other."""
+    rng = np.random.default_rng(3)
+    vectors = np.repeat(rng.standard_normal((60, 8)).astype(np.float32), 2, axis=0)
+    owner = np.repeat(np.arange(60), 2)
+    label = rng.integers(0, 2, 60)  # nothing to learn but the rows themselves
+    folds = np.arange(60) % 4
+    votes = out_of_fold(vectors, owner, label, folds, config=CONFIG, jobs=1)
+    for fold in range(4):
+        inside = folds[owner] != fold
+        weights = np.where(label[owner[inside]] == 1, 0.5, 1.0)
+        forest = fit_forest(
+            vectors[inside], label[owner[inside]], CONFIG.binary, classes=2, weights=weights
+        )
+        expected = forest.predict_proba(vectors[~inside])[:, 1]
+        assert np.array_equal(votes[~inside], expected)
+    memory = fit_binary(vectors, owner, label, config=CONFIG, jobs=1)[0]
+    bag = np.nan_to_num(memory.oob_decision_function_[:, 1], nan=0.5)
+    assert roc_auc(label[owner], bag) > 0.8 > roc_auc(label[owner], votes)
+
+
 def test_search_takes_the_best_on_dev():
     train, dev = split(0)[0], split(1)[0]
     configs = {"good": CONFIG, "stump": replace(CONFIG, binary=HeadSettings(1, 2))}
@@ -134,3 +157,14 @@ def test_search_takes_the_best_on_dev():
     assert [row["name"] for row in rows] == ["good", "stump"]
     assert rows[0]["auc"] > rows[1]["auc"]
     assert {config.labelling for config in candidates(CONFIG).values()} == {"all", "share", "worst"}
+
+
+def test_search_learns_from_what_the_head_learns_from():
+    train, dev = split(0)[0], split(1)[0]
+    blind = (np.zeros_like(train.embedded.vectors), np.zeros_like(dev.embedded.vectors))
+    assert search_binary(train, dev, {"base": CONFIG}, columns=blind)[1][0]["auc"] == 0.5
+    seen = (train.embedded.vectors, dev.embedded.vectors)
+    some = np.random.default_rng(1).random(len(train.labels)) < 0.5
+    found = search_binary(train, dev, {"base": CONFIG}, columns=seen, unseen=some)[1][0]["auc"]
+    whole = search_binary(train, dev, {"base": CONFIG}, jobs=1)[1][0]["auc"]
+    assert 0.5 < found != whole

@@ -21,8 +21,9 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
         "audit",
         help="find doubtful labels in a corpus",
         description="Scan a labelled corpus and rank the labels that the model doubts, by "
-        "confident learning. Only texts the model has not learnt from say anything: of a training "
-        "corpus name the fold that fine-tuning held out. Needs the [audit] extra.",
+        "confident learning. Only texts the model has not learnt from say much: test, or dev; of a "
+        "training corpus name the fold that fine-tuning held out, which heads were fitted on all "
+        "the same (what is found there is a lower bound). Needs the [audit] extra.",
     )
     parser.add_argument("--corpus", required=True, type=Path, help=".jsonl or .jsonl.gz file")
     parser.add_argument("--model", help="model directory, .raxe or installed id")

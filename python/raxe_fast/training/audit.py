@@ -1,8 +1,10 @@
 """Which labels of a corpus are doubtful: confident learning on scores the model gives blindly.
 
 Confident learning (Northcutt et al., 2021, the cleanlab package) compares labels with predicted
-probabilities from a model that has not seen the texts. Of a training corpus that holds for the
-fold that was kept from the encoder; of dev for all but calibration; of test for all.
+probabilities from a model that has not seen the texts. That holds for test, and for dev but for
+calibration and thresholds. The fold of a training corpus that was kept from the encoder is not
+blind: the binary forest and the weights of the evidence are fitted on it, so it shows fewer
+suspects than there are, and a noise share that is a lower bound.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from raxe_fast.training.encoder_source import load_source
 from raxe_fast.training.finetune_inputs import Inputs
 from raxe_fast.training.finetune_options import FinetuneOptions
 from raxe_fast.training.finetune_trainer import Report, Trainer
+from raxe_fast.training.folds import check_holdout
 from raxe_fast.training.leave_out import left_out_ids
 from raxe_fast.training.student import Shape, make_student
 from raxe_fast.training.teacher import teach
@@ -51,8 +52,9 @@ def distill(
     A student of their own shape begins as the first of them.
 
     Raises what :func:`~raxe_fast.training.finetune.finetune` raises, ValueError for a shape that
-    does not fit the teacher and for several teachers that do not read beside, ModelFormatError for
-    a teacher of other classes, and WordListError for what is no list of words.
+    does not fit the teacher, for several teachers that do not read beside and for one that kept
+    another fold from its tuning, ModelFormatError for a teacher of other classes, and WordListError
+    for what is no list of words.
     """
     options = options or FinetuneOptions()
     target = Path(output)
@@ -61,6 +63,8 @@ def distill(
         raise ValueError("there must be one teacher, or more that read beside their student")
     with ExitStack() as stack:
         folders = [stack.enter_context(encoder_folder(t, options.holdout)) for t in teachers]
+        for folder in folders:
+            check_holdout(folder, options.holdout)
         source = load_source(folders[0])
         student = make_student(source, shape, options.seed, left_out=leave_out)
         if not beside:

@@ -11,9 +11,12 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from raxe_fast.training.distill_loss import DistillWeights, Projection
@@ -84,6 +87,13 @@ class OnlineDistiller(Projection):
         )
         lesson = Lesson(lesson.embedding, lesson.binary, lesson.family, lesson.subfamily, evidence)
         return ids, mask, places, lesson
+
+    def narrow(self, row: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
+        """What the student reads of one row of token ids."""
+        words, continuing = self.left_out.cpu().numpy(), self.continuing.cpu().numpy()
+        whole = np.append(~np.isin(row[1:], continuing), True)
+        kept: NDArray[np.integer[Any]] = row[~(np.isin(row, words) & whole)]
+        return kept
 
     def _ask(self, ids: Tensor, mask: Tensor) -> Lesson:
         first: Tensor | None = None

@@ -10,6 +10,7 @@ from raxe_fast.training.encoder_source import load_source
 from raxe_fast.training.finetune_inputs import Inputs
 from raxe_fast.training.finetune_options import FinetuneOptions
 from raxe_fast.training.finetune_trainer import Report, Trainer
+from raxe_fast.training.folds import check_holdout
 
 __all__ = ["FinetuneOptions", "finetune"]
 
@@ -27,18 +28,19 @@ def finetune(
     the result to ``output`` (see finetune_output). Returns what finetune.json holds.
 
     ``encoder`` is what load_source accepts, or a trained model (a .raxe file or its directory): the
-    run then goes on from that model's encoder and linear heads. Such a run should keep the hold-out
-    fold of the model, or its heads learn from texts that the encoder has seen.
+    run then goes on from that model's encoder and linear heads. Such a run must keep the hold-out
+    fold of the model, or its heads would learn from texts that the encoder has seen.
 
     ``report`` gets every log entry as it is made. While it runs, ``output`` holds a checkpoint
     that ``resume`` continues from with the same result as a run that was never interrupted (on the
     same machine with the same number of threads, and without a time limit).
 
     Raises CorpusError, ModelNotFoundError, ModelFormatError (encoder or checkpoint), ValueError
-    (options, device).
+    (options, device, an encoder with another hold-out fold).
     """
     options = options or FinetuneOptions()
     with encoder_folder(encoder, options.holdout) as folder:
+        check_holdout(folder, options.holdout)
         source = load_source(folder)
         trainer = Trainer(Inputs.read(Path(corpus), source, options), source, options, Path(output))
         trainer.report = report

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -31,6 +32,7 @@ class Inputs:
     tokenizer: str
     specials: tuple[int, int]
     corpus_sha256: str
+    rows_sha256: str  # of all that is learnt from: our own texts and made ones, too
     augmented: int
     own_sources: list[str]
 
@@ -64,6 +66,15 @@ class Inputs:
             tokenizer=text,
             specials=specials,
             corpus_sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+            rows_sha256=_digest([*seen, *(item.record for item in made)]),
             augmented=len(made),
             own_sources=sorted({item.record.source for item in own}),
         )
+
+
+def _digest(records: Iterable[Record]) -> str:
+    found = hashlib.sha256()
+    for record in records:
+        text = record.text.encode("utf-8", "surrogatepass")
+        found.update(f"{record.label} {len(text)} ".encode() + text)
+    return found.hexdigest()

@@ -253,6 +253,8 @@ class Trainer:
         known = np.flatnonzero((train.label == 0) & np.isfinite(self.scores))
         pool = known[np.argsort(-self.scores[known], kind="stable")][: self.options.mine_pool]
         rows = [self.row(int(i), 0, self.sampler.max_tokens - 2) for i in pool]
+        if self.beside is not None:
+            rows = [self.beside.narrow(row) for row in rows]
         fresh = np.full(len(train), np.nan)
         fresh[pool] = score_rows(self.network, rows, self.options.batch_tokens)[0]
         self.weights = mined_weights(train, fresh, self.sampler)
@@ -268,7 +270,7 @@ class Trainer:
         values["precision"] = self.network.precision
         values["corpus"] = self.inputs.corpus_sha256
         values["tokenizer"] = hashlib.sha256(self.inputs.tokenizer.encode()).hexdigest()
-        values["rows"] = len(self.inputs.train)
+        values["rows"] = self.inputs.rows_sha256
         values["classes"] = plain(self.inputs.classes)
         if self.distiller is not None:
             values |= self.distiller.identity()

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from raxe_fast.errors import ModelFormatError
 from raxe_fast.training.corpus import Record
@@ -20,10 +23,12 @@ from raxe_fast.training.corpus import Record
 __all__ = [
     "FINETUNE_INFO",
     "Holdout",
+    "check_holdout",
     "fold_of",
     "group_key",
     "own_sources",
     "restored_from",
+    "stack_folds",
     "tuned_from",
 ]
 
@@ -101,6 +106,31 @@ class Holdout:
             return None
         holdout = cls.read(encoder)
         return None if holdout.fold is None else holdout
+
+
+def stack_folds(records: Sequence[Record], folds: int = 4) -> NDArray[np.int64]:
+    """(N,) fold numbers for votes out of fold, relatives together. Salted: the texts that an
+    encoder has not seen are one fold of the plain digest, and would all land in one."""
+    return np.array([fold_of(f"stack:{group_key(r)}", folds) for r in records], dtype=np.int64)
+
+
+def check_holdout(encoder_dir: Path | str, holdout: Holdout) -> None:
+    """Raises ValueError where a fine-tuned encoder has not kept ``holdout``: whoever says that a
+    fold is unseen fits heads on it. ModelFormatError for a finetune.json that says nothing."""
+    if not _is_tuned(encoder_dir):
+        return
+    found = Holdout.read(encoder_dir)
+    if found != holdout:
+        raise ValueError(
+            f"the encoder kept {_named(found)} from its tuning, not {_named(holdout)}: go on with "
+            "its own"
+        )
+
+
+def _named(holdout: Holdout) -> str:
+    if holdout.fold is None:
+        return "no fold"
+    return f"fold {holdout.fold} of {holdout.folds} ({holdout.hash_name})"
 
 
 def own_sources(encoder_dir: Path | str) -> frozenset[str]:

@@ -38,7 +38,9 @@ __all__ = [
     "fit_binary",
     "fit_forest",
     "fit_heads",
+    "hide_columns",
     "label_weights",
+    "out_of_fold",
     "worst_windows",
 ]
 
@@ -114,7 +116,8 @@ class Heads:
     family: RandomForestClassifier
     subfamily: RandomForestClassifier
     worst_rows: Ints  # row of each attack text's worst window, texts the encoder has not seen first
-    # (k,) rows the binary head was fitted on, and P(attack) of each by trees that have not seen it.
+    # (k,) rows the binary head was fitted on, and P(attack) of each by trees that have not seen it;
+    # with folds, by trees that have not seen its text or a relative either.
     oob_rows: Ints
     oob: Floats
 
@@ -192,8 +195,7 @@ def fit_binary(
     (rows, H) vectors, (rows,) text number of each row, (texts,) labels 0 or 1.
     """
     labels = text_label[owner]
-    sizes = np.bincount(owner, minlength=len(text_label))[owner]
-    weights = np.where((labels == 1) & (config.labelling != "all"), 1.0 / sizes, 1.0)
+    weights = _shares(owner, text_label, config)
     forest = fit_forest(
         vectors, labels, config.binary, classes=2, weights=weights, seed=config.seed, jobs=jobs,
         oob=True,
@@ -207,6 +209,43 @@ def fit_binary(
             oob=True,
         )  # fmt: skip
     return forest, rows
+
+
+def _shares(owner: Ints, text_label: Ints, config: HeadsConfig) -> Floats:
+    """(rows,) weights of windows: those of an attack share one, unless all are labelled alike."""
+    sizes = np.bincount(owner, minlength=len(text_label))[owner]
+    return np.where((text_label[owner] == 1) & (config.labelling != "all"), 1.0 / sizes, 1.0)
+
+
+def out_of_fold(
+    vectors: Vectors,
+    owner: Ints,
+    text_label: Ints,
+    folds: Ints,
+    *,
+    config: HeadsConfig,
+    jobs: int = 2,
+) -> Floats:
+    """(rows,) P(attack) by a forest like the binary head that was fitted on the other folds.
+
+    A bootstrap draws windows: a text that is out of one tree's bag has others of its windows, and
+    of what was made of it, inside. folds: (texts,) numbers, relatives together.
+    """
+    votes = np.full(len(owner), 0.5)
+    weights = None if config.labelling == "worst" else _shares(owner, text_label, config)
+    for fold in np.unique(folds[owner]):
+        inside = folds[owner] != fold
+        forest = fit_forest(
+            vectors[inside],
+            text_label[owner[inside]],
+            config.binary,
+            classes=2,
+            weights=None if weights is None else weights[inside],
+            seed=config.seed,
+            jobs=jobs,
+        )
+        votes[~inside] = np.asarray(forest.predict_proba(vectors[~inside]))[:, 1]
+    return votes
 
 
 def fit_heads(
@@ -223,6 +262,7 @@ def fit_heads(
     details: Vectors | None = None,
     label_weight: Floats | None = None,
     hide: int = 0,
+    folds: Ints | None = None,
     jobs: int = 2,
 ) -> Heads:
     """Fits all heads on (rows, H) window vectors, family and subfamily on ``details`` (rows, D) if
@@ -235,11 +275,12 @@ def fit_heads(
     learns from them alone, or it would trust a separation that new texts do not show. Family and
     subfamily learn from all attacks: they only rank, and the held-out ones lack rare classes.
     label_weight: (texts,) how much a text counts for these two, all alike unless given; those of
-    weight 0 are left out, also of the rows of attacks that are given back.
+    weight 0 are left out, also of the rows of attacks that are given back. folds: (texts,) numbers
+    for the votes of :attr:`Heads.oob` (see :func:`out_of_fold`); out of bag unless given.
     """
     if hide:
-        vectors = _hidden(vectors, hide)
-        details = None if details is None else _hidden(details, hide)
+        vectors = hide_columns(vectors, hide)
+        details = None if details is None else hide_columns(details, hide)
     if unseen is None:
         inside = np.arange(len(owner))
         binary, rows = fit_binary(vectors, owner, text_label, config=config, jobs=jobs)
@@ -277,7 +318,12 @@ def fit_heads(
         seed=config.seed + 2,
         jobs=jobs,
     )
-    return Heads(binary, family, subfamily, rows, fitted_on, _out_of_bag(binary))
+    if folds is None:
+        votes = _out_of_bag(binary)
+    else:
+        fitted = owner[fitted_on]
+        votes = out_of_fold(vectors[fitted_on], fitted, text_label, folds, config=config, jobs=jobs)
+    return Heads(binary, family, subfamily, rows, fitted_on, votes)
 
 
 def label_weights(records: Sequence[Record], unseen: NDArray[np.bool_]) -> Floats:
@@ -288,7 +334,8 @@ def label_weights(records: Sequence[Record], unseen: NDArray[np.bool_]) -> Float
     return np.where(own, 0.3, 1.0) * np.where(unseen, 3.0, 1.0)
 
 
-def _hidden(rows: Vectors, columns: int) -> Vectors:
+def hide_columns(rows: Vectors, columns: int) -> Vectors:
+    """A copy in which the first ``columns`` are zero: no tree asks for what never varies."""
     copy = rows.copy()
     copy[:, :columns] = 0.0
     return copy

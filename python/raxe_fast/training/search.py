@@ -12,8 +12,9 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from raxe_fast.training.heads import HeadsConfig, HeadSettings, fit_binary
+from raxe_fast.training.heads import HeadsConfig, HeadSettings, Vectors, fit_binary
 from raxe_fast.training.metrics import recall_at_fpr, roc_auc
 from raxe_fast.training.train_data import Split, worst_by_text
 
@@ -41,17 +42,31 @@ def candidates(base: HeadsConfig) -> dict[str, HeadsConfig]:
 
 
 def search_binary(
-    train: Split, dev: Split, configs: dict[str, HeadsConfig], jobs: int = 2
+    train: Split,
+    dev: Split,
+    configs: dict[str, HeadsConfig],
+    jobs: int = 2,
+    *,
+    columns: tuple[Vectors, Vectors] | None = None,
+    unseen: NDArray[np.bool_] | None = None,
 ) -> tuple[str, list[dict[str, Any]]]:
-    """(name of the winner, one row per candidate)."""
+    """(name of the winner, one row per candidate).
+
+    columns: what the forests see of each window of train and of dev (default: the embeddings).
+    unseen: (train texts,) those to learn from (default: all). Both as the binary head itself gets
+    them, or a setting would be chosen on another problem.
+    """
+    seen, judged = columns or (train.embedded.vectors, dev.embedded.vectors)
+    owner = train.owner
+    if unseen is not None:
+        inside = unseen[owner]
+        seen, owner = seen[inside], owner[inside]
     rows: list[dict[str, Any]] = []
     for name, config in configs.items():
         start = time.perf_counter()
-        forest, _ = fit_binary(
-            train.embedded.vectors, train.owner, train.labels, config=config, jobs=jobs
-        )
+        forest, _ = fit_binary(seen, owner, train.labels, config=config, jobs=jobs)
         seconds = time.perf_counter() - start
-        probability = np.asarray(forest.predict_proba(dev.embedded.vectors))[:, 1]
+        probability = np.asarray(forest.predict_proba(judged))[:, 1]
         scores = worst_by_text(probability, dev)
         row: dict[str, Any] = {"name": name, **_settings(config.binary)}
         row["labelling"] = config.labelling

@@ -26,8 +26,14 @@ from raxe_fast.training.class_priors import fit_class_shares
 from raxe_fast.training.corpus import Corpus, Record, find_split, read_corpus
 from raxe_fast.training.feature_fit import fit_features, window_evidence
 from raxe_fast.training.feature_parts import FEATURES_FILE, Rows, save_features
-from raxe_fast.training.folds import Holdout, own_sources
-from raxe_fast.training.heads import HeadsConfig, export_forest, fit_heads, label_weights
+from raxe_fast.training.folds import Holdout, own_sources, stack_folds
+from raxe_fast.training.heads import (
+    HeadsConfig,
+    export_forest,
+    fit_heads,
+    hide_columns,
+    label_weights,
+)
 from raxe_fast.training.members import (
     HEADS,
     fit_triggers,
@@ -166,12 +172,17 @@ def train(
     else:
         rows = {name: Rows(s.embedded.vectors, files.hidden_size) for name, s in splits.items()}
     clock.done("features")
+    learn_unseen = np.array([unseen(record) for record in learn.records])
+    hide = files.hidden_size if fit is not None and not config.embedding else 0
     if options.search:
         tried = candidates(config)
-        best, searched = search_binary(learn, dev, tried, options.jobs)
+        seen = (hide_columns(rows[name].binary, hide) for name in ("train", "dev"))
+        best, searched = search_binary(
+            learn, dev, tried, options.jobs, columns=(next(seen), next(seen)),
+            unseen=None if holdout is None else learn_unseen,
+        )  # fmt: skip
         config = tried[best]
         clock.done("search")
-    learn_unseen = np.array([unseen(record) for record in learn.records])
     label_weight = label_weights(learn.records, learn_unseen)
     # What they are made of has a label of its own already, and n-grams that know its words.
     label_weight[len(needed) :] = 0.0
@@ -186,7 +197,8 @@ def train(
         unseen=None if holdout is None else learn_unseen,
         details=rows["train"].full,
         label_weight=label_weight,
-        hide=files.hidden_size if fit is not None and not config.embedding else 0,
+        hide=hide,
+        folds=None if fit is None else stack_folds(learn.records),
         jobs=options.jobs,
     )
     clock.done("heads")
