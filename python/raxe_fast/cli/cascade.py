@@ -15,7 +15,9 @@ def add_cascade_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="a small model answers where it is sure, the other the rest: a fraction of the time",
     )
-    parser.add_argument("--first", metavar="MODEL", help="the small model of --cascade")
+    parser.add_argument(
+        "--first", metavar="MODEL", help="the small model of --cascade (default raxe-mini-v3)"
+    )
     parser.add_argument(
         "--ask-from",
         type=probability,

@@ -25,7 +25,7 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
         "evaluate",
         help="measure a model on a labelled corpus",
         description="Scan a labelled JSONL corpus and report F1, error rates, AUC, calibration and "
-        "family scores, each with its count and 95%% interval. Bad lines are reported and the "
+        "family scores, each with its count and 95% interval. Bad lines are reported and the "
         "rest is evaluated; the exit code is then 2.",
     )
     parser.add_argument(
@@ -99,10 +99,11 @@ def run(args: Namespace) -> int:
         errors.print("--forest is not for --cascade", markup=False)
         return 2
     if args.leave_one_source_out:
-        if args.sample is not None or args.model is not None or args.robustness or args.cascade:
+        ignored = _without_a_model(args)
+        if ignored:
             errors.print(
                 "--leave-one-source-out judges models of its own on all texts: it takes no "
-                "--model, --sample, --robustness or --cascade",
+                + ", ".join(ignored),
                 markup=False,
             )
             return 2
@@ -206,6 +207,18 @@ def _name(scanner: Scanner) -> str:
     return scanner.model.id
 
 
+def _without_a_model(args: Namespace) -> list[str]:
+    """The options given that mean nothing where no model is scanned with."""
+    unset = {"model": None, "sample": None, "html": None, "robustness": False, "cascade": False,
+             "policy": "balanced", "forest": "auto", "backend": "auto",
+             "no_screening": False}  # fmt: skip
+    return [
+        f"--{name.replace('_', '-')}"
+        for name, value in unset.items()
+        if getattr(args, name) != value
+    ]
+
+
 def _leave_sources_out(args: Namespace) -> int:
     if not extras_present("evaluate --leave-one-source-out", "finetune", FINETUNE_NEEDS):
         return 2
@@ -225,7 +238,7 @@ def _leave_sources_out(args: Namespace) -> int:
                 args.encoder,
                 Path(work),
                 SourceFoldOptions(
-                    FinetuneOptions(max_minutes=args.minutes, threads=args.threads),
+                    FinetuneOptions(max_minutes=args.minutes, threads=args.threads, seed=args.seed),
                     args.source_folds,
                     only=tuple(args.only_folds) if args.only_folds else None,
                     seed=args.seed,

@@ -38,8 +38,8 @@ def add_parser(subparsers: Any) -> None:
         "add-screening",
         help="add a screening network to a model, or replace it",
         description="Fits the heads and thresholds of a tiny fine-tuned encoder (a directory that "
-        "`raxe-fast finetune` wrote) on train and dev, and adds it to a trained model, whose own "
-        "heads stay as they are. Needs the [train] extra.",
+        "`raxe-fast distill`, or `finetune`, wrote) on train and dev, and adds it to a trained "
+        "model, whose own heads stay as they are. Needs the [train] extra.",
     )
     action.add_argument("model", help="model directory or .raxe archive, changed in place")
     action.add_argument("student", help="directory of the tiny encoder")
