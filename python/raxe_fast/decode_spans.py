@@ -6,6 +6,7 @@ import base64
 import binascii
 import codecs
 import re
+from bisect import bisect
 from dataclasses import replace
 
 from raxe_fast.common_words import COMMON_WORDS
@@ -19,7 +20,6 @@ _SHORT_RUN = re.compile(r"[A-Za-z0-9+/_-]{10,}={0,6}")
 _TAIL = re.compile(r"[ \t>]{0,4}\r?\n[ \t>]{0,4}([A-Za-z0-9+/_-]{1,15}={0,6})(?![A-Za-z0-9])")
 _LONG_RUN = 16
 _MAX_BREAK = 8
-_MAX_CANDIDATES = 64
 
 _BINARY = frozenset("01")
 _HEX = frozenset("0123456789abcdefABCDEF")
@@ -30,7 +30,6 @@ _URL_SAFE = str.maketrans("-_", "+/")
 _GATE = re.compile(r"[0-9][0-9a-fA-FxXoO\\,;:\s-]{21}")
 _REGION = re.compile(r"[0-9a-fA-FxXoO\\,;:\s-]{22,}")
 _HEX_SIGN = re.compile(r"[a-fA-FxX]")
-_MAX_REGIONS = 64
 _CONVINCING = 1.2
 _SEPARATOR = r"[\s,;:-]{1,3}"
 
@@ -72,11 +71,8 @@ def base_n_views(text: str, limit: int) -> list[View]:
         else:
             groups.append([(begin, end)])
         last = end
-    groups.sort(key=lambda group: group[0][0] - group[-1][1])
-    views: list[View] = []
-    for group in groups[:_MAX_CANDIDATES]:
-        views += _decode_group(text, group, limit)
-    return views
+    # All of them, however many: a limit would let the longest hide the others.
+    return [view for group in groups for view in _decode_group(text, group, limit)]
 
 
 def _is_line_break(gap: str) -> bool:
@@ -97,7 +93,7 @@ def _decode_group(text: str, group: list[tuple[int, int]], limit: int) -> list[V
     if len(group) == 1:
         return []
     # Runs that only happen to stand below each other.
-    single = (_decode_run(text[b:e], b, e, limit) for b, e in group[:_MAX_CANDIDATES])
+    single = (_decode_run(text[b:e], b, e, limit) for b, e in group)
     return [view for view in single if view is not None]
 
 
@@ -169,20 +165,27 @@ def code_list_views(text: str, limit: int) -> list[View]:
             items = _PREFIX.sub(" ", match.group()[: limit * 15]).replace(",", " ").split()
             found += _rated("octal codes", "escape_encoding", match.span(), items, 8, limit)
     if _GATE.search(text) is not None:
-        regions = sorted(
-            (match.span() for match in _REGION.finditer(text)), key=lambda span: span[0] - span[1]
-        )
-        for begin, end in regions[:_MAX_REGIONS]:
+        for region in _REGION.finditer(text):
+            begin, end = region.span()
             lists = _region_lists(text, begin, min(end, begin + 8 * limit), limit)
             if end > begin + 8 * limit:
                 lists = [(mark, replace(view, cut=True)) for mark, view in lists]
             found += lists
     found.sort(key=lambda rated: -rated[0])
-    views: list[View] = []
-    for _, view in found[:_MAX_CANDIDATES]:
-        if all(view.end <= other.begin or other.end <= view.begin for other in views):
-            views.append(view)
-    return views
+    return _without_overlaps([view for _, view in found])
+
+
+def _without_overlaps(views: list[View]) -> list[View]:
+    """The views that overlap with none before them."""
+    kept: list[View] = []
+    borders: list[int] = []  # begin and end of each that is kept, in the order of the text
+    for view in views:
+        at = bisect(borders, view.begin)
+        # Between two that are kept, and not past the next one's begin.
+        if at % 2 == 0 and (at == len(borders) or view.end <= borders[at]):
+            borders[at:at] = (view.begin, view.end)
+            kept.append(view)
+    return kept
 
 
 def _region_lists(text: str, start: int, stop: int, limit: int) -> list[tuple[float, View]]:

@@ -18,7 +18,9 @@ _LETTERS = bytes([*range(65, 91), *range(97, 123)])
 _LOWER = bytes(range(97, 123))
 _SPACES = b" \t\n\r"
 _VOWELS = b"aeiouyAEIOUY"
+_PLAIN_SPACES = frozenset(" \t\n\r")
 _SAMPLE = 1024
+_SPACELESS = "\u0e00"  # from here on, Thai being the first, scripts part words by no spaces
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,10 @@ def is_readable(text: str, needs_words: bool = False) -> bool:
     if not sample.isascii():
         letters = sum(map(str.isalpha, sample))
         spaces = sum(map(str.isspace, sample))
+        # Rows of numbers up to 999 are letters of many kinds, but of no script without spaces; of
+        # the spaces there that with the code 160 is as likely as any.
+        if needs_words and max(sample) < _SPACELESS and _PLAIN_SPACES.isdisjoint(sample):
+            return False
         return letters >= 0.5 * size and letters + spaces >= 0.65 * size
     raw = sample.encode("ascii")
     letters = size - len(raw.translate(None, _LETTERS))

@@ -37,7 +37,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from raxe_fast.common_words import COMMON_WORDS
-from raxe_fast.decode import MAX_DECODED, decoded_views
+from raxe_fast.decode import MAX_DECODED, find_views
 from raxe_fast.decode_view import View, is_readable
 from raxe_fast.letter_pairs import spelling_bits
 
@@ -85,10 +85,13 @@ class Parts:
     """A text (part 0) and its views (part 1 and on).
 
     ``place``: the part that is read for the whole text: 0, it itself, or a view in its place.
+    ``left_out``: the text has more encoded parts than these; see
+    :class:`~raxe_fast.decode.Found`.
     """
 
     views: tuple[View, ...]
     place: int
+    left_out: bool = False
 
     def read(self) -> list[int]:
         """The parts that an encoder reads, the one for the whole text first: all, but for the text
@@ -112,17 +115,17 @@ def parts_of(text: str, max_chars: int | None = None) -> Parts:
     No view takes the place of a text of more than ``max_chars`` characters: it is to be read in
     part, not its view in full. Raises nothing for any str.
     """
-    views = decoded_views(text)
-    if not views:
+    views, left_out = find_views(text)
+    if not views and not left_out:
         return _AS_IT_STANDS
     if max_chars is not None and len(text) > max_chars:
-        return Parts(tuple(views), 0)
+        return Parts(views, 0, left_out)
     # The one that says most, where several would do.
     numbers = sorted(range(len(views)), key=lambda number: -len(views[number].text))
     for number in numbers:
         if _stands_for(text, views[number]):
-            return Parts(tuple(views), number + 1)
-    return Parts(tuple(views), 0)
+            return Parts(views, number + 1, left_out)
+    return Parts(views, 0, left_out)
 
 
 def _stands_for(text: str, view: View) -> bool:

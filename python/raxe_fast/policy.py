@@ -30,7 +30,7 @@ class Thresholds(NamedTuple):
     """Scores from which a text is blocked or warned about; ``warn <= block``.
 
     ``block`` and ``warn`` apply to the calibrated score, ``rule_block`` and ``rule_warn`` to the
-    rule score of a degraded scan.
+    rule score of a degraded scan, and of a part of a text that was not read.
     """
 
     block: float
@@ -65,7 +65,9 @@ class Policy:
             text and calls it a threat, ``"open"`` lets it pass.
         families: families of attack that count (kept as a ``frozenset``); ``None`` means all. A
             text whose family does not count is allowed and no threat, with a reason that says so.
-            With several likely families the most likely one decides.
+            With several likely families of a part the most likely one decides. Of the text and its
+            encoded parts the gravest one that counts decides; an encoded part does by what it says
+            as well as by being encoded (``encoding_obfuscation``).
         on_partial: the least action for a text the model could not read to its end.
         screening: let the model's screening network clear what it is certain about; ``False``: the
             encoder reads everything. It clears only under the very thresholds of a preset for which

@@ -96,6 +96,8 @@ class Reader:
                 if left is not None:
                     left -= len(found.windows)
         reading.views, reading.place = parts.views, parts.place
+        if parts.left_out:
+            _note_left_out(len(parts.views), reading)
         reading.tokenise_ns = perf_counter_ns() - reading.start_ns
         return windows
 
@@ -356,6 +358,13 @@ def _note_text(found: Windows, reading: Reading) -> None:
             f"Too long: the encoder read the first and the last part, {found.characters_read} "
             f"of {found.characters} characters; trigger phrases were searched in all of them."
         )
+
+
+def _note_left_out(views: int, reading: Reading) -> None:
+    reading.complete = False
+    reading.notes.append(
+        f"Too many encoded parts: {views} of them were decoded and read, others were not."
+    )
 
 
 def _note_place(view: View, found: Windows, characters: int, reading: Reading) -> None:

@@ -71,21 +71,23 @@ def write_reasons(
     view: View | None = None,
     view_triggers: Sequence[str] = (),
     evidence: tuple[float, float, float] | None = None,
+    by_rules: bool = False,
 ) -> tuple[str, ...]:
     """All reasons, most important first.
 
     ``view`` is the encoded part that speaks for the text, if one does, and ``view_triggers`` what
     matched in it; ``evidence`` are the logits of linear head, strongest passage and n-grams.
+    ``by_rules``: what speaks for the text was searched for trigger phrases, but not read.
 
     ``notes`` are the scanner's own, e.g. why a scan is partial; ``descriptions`` say what each
     trigger means; ``counted`` is whether the policy counts the family.
     """
     reasons = list(notes)
     triggers, similar = result.triggers, result.similar
-    degraded = result.status == "degraded"
+    by_rules = by_rules or result.status == "degraded"
     remarkable = bool(triggers) or result.action != "allow" or not counted
     if remarkable or explain:
-        reasons.append(_verdict(result, thresholds))
+        reasons.append(_verdict(result, thresholds, by_rules))
     if view is not None and (result.action != "allow" or explain):
         reasons.append(_decoded(view, view_triggers, descriptions))
     if not counted and result.family is not None:
@@ -111,7 +113,7 @@ def write_reasons(
     if result.uncertain and result.status == "ok":
         reasons.append(_doubt(result.score, thresholds, rule_score, forest_probability))
     if explain:
-        if degraded:
+        if by_rules:
             reasons.append(
                 f"Rule thresholds: block {thresholds.rule_block:.3g}, warn "
                 f"{thresholds.rule_warn:.3g}."
@@ -123,9 +125,9 @@ def write_reasons(
     return tuple(reasons)
 
 
-def _verdict(result: ScanResult, thresholds: Thresholds) -> str:
+def _verdict(result: ScanResult, thresholds: Thresholds, by_rules: bool) -> str:
     score, family, subfamily = result.score, result.family, result.subfamily
-    if result.status == "degraded":
+    if by_rules:
         kind, block, warn = "Rule score", thresholds.rule_block, thresholds.rule_warn
     else:
         kind, block, warn = "Attack score", thresholds.block, thresholds.warn

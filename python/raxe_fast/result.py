@@ -88,9 +88,10 @@ class ScanResult(_Deferred):
         action: ``"allow"``, ``"warn"`` or ``"block"``.
         score: calibrated probability of an attack in [0, 1], also for benign texts; the highest
             over all windows of the text and of its encoded parts, a text that is encoded as a
-            whole only by what it says (``decoded``). With status ``"degraded"`` it is the rule
-            score, which is not calibrated; with ``"error"`` it is NaN (``null`` in
-            :meth:`to_dict`).
+            whole only by what it says (``decoded``); where the policy counts some families only,
+            that of the part that decides. With status ``"degraded"``, and of a part that was not
+            read but whose trigger phrases decide, it is the rule score, which is not calibrated;
+            with ``"error"`` it is NaN (``null`` in :meth:`to_dict`).
         family, subfamily: most likely kind of attack, ``None`` below the warning threshold.
         family_scores: probability by family given that the text is an attack; empty if the score
             is below the model's detail threshold (unless ``explain=True``).
@@ -101,8 +102,9 @@ class ScanResult(_Deferred):
         similar: nearest clusters of known attacks, by falling cosine.
         novelty: 1 - cosine to the nearest known cluster, harmless ones included; in [0, 2].
         status: ``"ok"``; ``"partial"``: the model did not read the whole text (the trigger phrases
-            did); ``"degraded"``: the encoder failed or was too late, the verdict rests on the
-            trigger phrases alone; ``"error"``: the scan failed and the policy's fail mode decided.
+            did), or some of its encoded parts were left out; ``"degraded"``: the encoder failed or
+            was too late, the verdict rests on the trigger phrases alone; ``"error"``: the scan
+            failed and the policy's fail mode decided.
         tokens: tokens of the text that were read, by the encoder or by screening, special ones not
             counted; those of what it says decoded where that was read in its place.
         windows: windows read by the encoder, of the text and of its encoded parts.

@@ -16,11 +16,14 @@ if TYPE_CHECKING:
     from raxe_fast.decode import View
     from raxe_fast.model import Model
     from raxe_fast.parts import TriggerInfo
+    from raxe_fast.result import Action
     from raxe_fast.windows import Window
 
 __all__ = ["Plan", "Reading", "VerdictMaker"]
 
 _ENCODED = "encoding_obfuscation"
+_GRAVITY = {"allow": 0, "warn": 1, "block": 2}
+_Family = tuple[str | None, str | None]  # and its subfamily
 
 
 class Plan(NamedTuple):
@@ -86,8 +89,12 @@ class Reading:
 
     @property
     def nothing_read(self) -> bool:
-        """Whether neither the encoder nor, in its place, screening says anything of the text."""
-        return not self.windows[self.place] and self.clear_score(self.place) is None
+        """Whether neither the encoder nor, in its place, screening says anything of any part."""
+        return not any(map(self.was_read, range(len(self.windows))))
+
+    def was_read(self, part: int) -> bool:
+        """Whether the encoder has read of a part, or screening cleared it as a whole."""
+        return bool(self.windows[part]) or self.clear_score(part) is not None
 
     def clear_score(self, part: int) -> float | None:
         """What screening says of a part that it has cleared as a whole; else None."""
@@ -193,13 +200,14 @@ class VerdictMaker:
         if not all([score.finite for score in scores]):
             reading.fail("the encoder gave NaN or infinity")
         degraded = reading.error is not None and reading.nothing_read
-        # Which speaks for the text: it itself, or what an encoded part of it says.
-        speaker = 0
-        values = _part_scores(scores, reading, degraded)
-        if len(scores) > 1:
-            # In whose place a view was read has the score of its trigger phrases alone.
-            heard = range(1 if reading.place and not degraded else 0, len(values))
-            speaker = max(heard, key=values.__getitem__)
+        voices = _voices(scores, reading, thresholds)
+        speaker, score, action, block, warn, _ = voices[0]
+        family: str | None = None
+        subfamily: str | None = None
+        counted = True
+        if action != "allow":
+            voice, (family, subfamily), counted = self._speaker(voices, scores, reading, policy)
+            speaker, score, action, block, warn, _ = voice
         scored, windows = scores[speaker], reading.windows[speaker]
         view = reading.views[speaker - 1] if speaker else None
         family_scores: dict[str, float] = {}
@@ -207,10 +215,7 @@ class VerdictMaker:
         passage: tuple[int, int] | None = None
         window_scores: tuple[float, ...] = ()
         novelty = 1.0
-        if degraded:
-            score, block, warn = values[speaker], thresholds.rule_block, thresholds.rule_warn
-        else:
-            score, block, warn = values[speaker], thresholds.block, thresholds.warn
+        if not degraded:
             window_scores = _in_order(scores, reading.orders)
             if windows:
                 worst = windows[scored.window]
@@ -218,23 +223,11 @@ class VerdictMaker:
                 if view is None and score >= warn and self._has_passages:
                     passage = worst.span(*scored.passage_tokens)
                 novelty = scored.novelty
-                by_family = scored.family
-                if by_family:
-                    family_scores = dict(zip(self._families, by_family, strict=True))
+                family_scores = self._family_scores(scored)
 
-        action = action_for(score, block, warn)
         complete = reading.complete
-        family: str | None = None
-        subfamily: str | None = None
-        counted = True
-        if action != "allow":
-            family, subfamily = self._family(scored, family_scores)
-            if view is not None and _ENCODED in self._families:
-                family = _ENCODED
-                subfamily = self._known_subfamily(view.subfamily)
-            counted = policy.counts(family)
-            if not counted:
-                action = "allow"
+        if not counted:
+            action = "allow"
         if not complete and action == "allow" and policy.on_partial == "warn":
             action = "warn"
         return pending_result(
@@ -257,7 +250,7 @@ class VerdictMaker:
             window,
             passage,
             window_scores,
-            _decoded(reading, values) if reading.views else (),
+            _decoded(scores, reading) if reading.views else (),
             len(text),
             reading.characters,
             _finish(reading, [score.times for score in scores], scored_ns),
@@ -265,9 +258,45 @@ class VerdictMaker:
             reading.error,
         )
 
-    def _family(
-        self, scored: _core.TextScore, family_scores: dict[str, float]
-    ) -> tuple[str | None, str | None]:
+    def _speaker(
+        self,
+        voices: list[_Voice],
+        scores: Sequence[_core.TextScore],
+        reading: Reading,
+        policy: Policy,
+    ) -> tuple[_Voice, _Family, bool]:
+        """Which part speaks for the text, it itself or what an encoded part of it says; the family
+        it has, and whether the policy counts that: the gravest part of those that are counted, or
+        else the gravest."""
+        first = voices[0]
+        for voice in voices if policy.families is not None else ():
+            if voice.action == "allow":
+                break
+            for family in self._families_of(voice.part, scores, reading):
+                if policy.counts(family[0]):
+                    return voice, family, True
+        family = self._families_of(first.part, scores, reading)[0]
+        return first, family, policy.families is None
+
+    def _families_of(
+        self, part: int, scores: Sequence[_core.TextScore], reading: Reading
+    ) -> list[_Family]:
+        """The families that a part may be counted as, the first being the one to name: what an
+        encoded part says is an attack in its own right, and its encoding is another."""
+        scored = scores[part]
+        read = bool(reading.windows[part])
+        own = self._family(scored, self._family_scores(scored) if read else {})
+        if not part or _ENCODED not in self._families:
+            return [own]
+        encoded = _ENCODED, self._known_subfamily(reading.views[part - 1].subfamily)
+        # That nothing is known of what it says is no reason to count it.
+        return [encoded] if own[0] is None else [encoded, own]
+
+    def _family_scores(self, scored: _core.TextScore) -> dict[str, float]:
+        by_family = scored.family
+        return dict(zip(self._families, by_family, strict=True)) if by_family else {}
+
+    def _family(self, scored: _core.TextScore, family_scores: dict[str, float]) -> _Family:
         """The likeliest family and its likeliest subfamily; without forests the gravest
         trigger's."""
         if family_scores:
@@ -354,6 +383,7 @@ class _Pending:
                 self._maker.triggers[match[0]].name for match in speaker.matches if view
             ],
             evidence=(speaker.linear, speaker.passage, speaker.lexical),
+            by_rules=not self._reading.was_read(self._speaker),
             explain=self._explain,
         )
 
@@ -382,24 +412,72 @@ def _rule_score(scores: Sequence[_core.TextScore], speaker: int, reading: Readin
     return max(scores[speaker].rule_score, own)
 
 
-def _part_scores(
-    scores: Sequence[_core.TextScore], reading: Reading, degraded: bool
-) -> list[float]:
-    """The score of the text and of each view: of the encoder's windows, or of screening where it
-    has cleared all of them."""
-    if degraded:
-        return [item.rule_score for item in scores]
-    values = [item.score for item in scores]
-    for part, cleared in enumerate(reading.clear_scores):
-        if cleared is not None:
-            values[part] = cleared
-    return values
+class _Voice(NamedTuple):
+    """What a part has to say of the text: its score, and the action for that with its thresholds.
+    ``read``: not only searched for trigger phrases."""
+
+    part: int
+    score: float
+    action: Action
+    block: float
+    warn: float
+    read: bool
 
 
-def _decoded(reading: Reading, values: Sequence[float]) -> tuple[Decoded, ...]:
+def _voices(
+    scores: Sequence[_core.TextScore], reading: Reading, thresholds: Thresholds
+) -> list[_Voice]:
+    """All that may speak for the text, one at least, the gravest first."""
+    if len(scores) == 1:
+        return [_voice(0, scores[0], reading, thresholds)]
+    place = reading.place
+    # In whose place a view was read has the score of its trigger phrases alone.
+    first = 1 if place and reading.was_read(place) else 0
+    voices = [
+        _voice(part, scored, reading, thresholds)
+        for part, scored in enumerate(scores)
+        if part >= first
+    ]
+    # That a part that nobody has read holds no trigger phrase speaks neither for it nor against it.
+    voices = [voice for voice in voices if voice.read or voice.action != "allow"] or voices
+    return sorted(voices, key=_gravity, reverse=True)
+
+
+def _voice(part: int, scored: _core.TextScore, reading: Reading, thresholds: Thresholds) -> _Voice:
+    score = reading.clear_score(part)
+    if score is None and not reading.windows[part]:
+        score, block, warn = scored.rule_score, thresholds.rule_block, thresholds.rule_warn
+        return _Voice(part, score, action_for(score, block, warn), block, warn, False)
+    if score is None:
+        score = scored.score
+    block, warn = thresholds.block, thresholds.warn
+    return _Voice(part, score, action_for(score, block, warn), block, warn, True)
+
+
+def _gravity(voice: _Voice) -> tuple[int, bool, float]:
+    """Scores of the encoder and of rules do not compare; the actions they lead to do."""
+    return _GRAVITY[voice.action], voice.read, voice.score
+
+
+def _part_score(part: int, scores: Sequence[_core.TextScore], reading: Reading) -> float:
+    """The score of the text or of a view: of the encoder's windows, of screening where it has
+    cleared all of them, or of the trigger phrases where nothing was read."""
+    cleared = reading.clear_score(part)
+    if cleared is not None:
+        return cleared
+    return scores[part].score if reading.windows[part] else scores[part].rule_score
+
+
+def _decoded(scores: Sequence[_core.TextScore], reading: Reading) -> tuple[Decoded, ...]:
     return tuple(
-        Decoded(view.kind, view.begin, view.end, value, number == reading.place)
-        for number, (view, value) in enumerate(zip(reading.views, values[1:], strict=True), 1)
+        Decoded(
+            view.kind,
+            view.begin,
+            view.end,
+            _part_score(number, scores, reading),
+            number == reading.place,
+        )
+        for number, view in enumerate(reading.views, 1)
     )
 
 
