@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -90,6 +91,44 @@ def test_times_are_those_of_both(tiny_model, small):
     stages = {name: value for name, value in result.timings.items() if name != "total"}
     assert result.timings["first"] > 0
     assert result.timings["total"] >= sum(stages.values())
+
+
+class Slow:
+    """An encoder that takes its time."""
+
+    def __init__(self, real, seconds):
+        self.real, self.seconds = real, seconds
+
+    def __call__(self, ids):
+        time.sleep(self.seconds)
+        return self.real(ids)
+
+
+def slow_cascade(tiny_model, small, seconds, **options):
+    cascade = Cascade(
+        tiny_model, first=small, ask_from=1.0, ask_below=0.0, short_tokens=0, **options
+    )
+    reader = cascade._first._reader
+    reader._encode = Slow(reader._encode, seconds)
+    return cascade
+
+
+def test_a_verdict_is_not_given_up_for_an_explanation_that_is_late(tiny_model, small):
+    """The first reading fits into the time, the second one does not."""
+    cascade = slow_cascade(tiny_model, small, 0.12, deadline_ms=100)
+    for text in (ATTACK, QUESTION):
+        plain, explained = cascade.scan(text), cascade.scan(text, explain=True)
+        assert (plain.status, plain.model_id) == ("ok", "small")
+        assert stable(explained) == stable(plain)
+
+
+def test_times_of_an_explanation_are_its_own(tiny_model, small):
+    result = slow_cascade(tiny_model, small, 0.05).scan(QUESTION, explain=True)
+    stages = [value for name, value in result.timings.items() if name != "total"]
+    assert result.timings["encode"] >= 50_000
+    assert result.timings["tokenise"] < 50_000, "the first reading is not part of it"
+    assert result.timings["total"] >= 100_000 and "first" not in result.timings
+    assert result.timings["total"] >= sum(stages)
 
 
 def test_what_the_small_model_could_not_read_is_asked_about(tiny_model, small, monkeypatch):

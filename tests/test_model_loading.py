@@ -136,6 +136,8 @@ def test_altered_member(model, member):
         ({"features": []}, "features"),
         ({"features": [{"name": "embedding", "size": 3}]}, "size is 3"),
         ({"detail_threshold": float("nan")}, "detail_threshold"),
+        ({"detail_threshold": 10**400}, "detail_threshold"),
+        ({"detail_threshold": -(10**400)}, "detail_threshold"),
         ({"thresholds": {}}, "thresholds.balanced"),
         ({"files": {}}, "does not list"),
         ({"files": {"../x": {"sha256": "0" * 64, "size": 1}}}, "unsafe name"),
@@ -148,6 +150,14 @@ def test_bad_manifest(model, changes, message):
     with pytest.raises(ModelFormatError, match=message) as caught:
         load_model(model)
     assert caught.value.member == "manifest.json"
+
+
+@pytest.mark.parametrize("value", [10**400, -(10**400), float("inf"), float("nan"), True, "1"])
+def test_a_number_that_no_float_can_hold(screened, value):
+    manifest = json.loads((screened(0.0) / "manifest.json").read_text())
+    manifest["screening"]["presets"]["strict"]["clear_below"] = value
+    with pytest.raises(ModelFormatError, match="clear_below must be a finite number"):
+        parse_manifest(json.dumps(manifest).encode(), "model")
 
 
 @pytest.mark.parametrize("raw", [b"", b"{", b"[]", b"\xff\xfe", b"[" * 100_000])
@@ -363,6 +373,43 @@ def test_bomb(tiny_archive, tmp_path):
     with pytest.raises(ModelFormatError, match="inflates") as caught:
         load_model(path)
     assert caught.value.member == "MODEL_CARD.md"
+
+
+def spoil(path, name):
+    """Changes bytes in the middle of a member."""
+    data = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        info = archive.getinfo(name)
+    middle = info.header_offset + 30 + len(name) + info.compress_size // 2
+    data[middle : middle + 4] = bytes(byte ^ 0xFF for byte in data[middle : middle + 4])
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+@pytest.mark.parametrize("method", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_other_compression_is_refused(tiny_archive, tmp_path, method, damaged):
+    """Its damage shows as an error of a class of its own."""
+    with zipfile.ZipFile(tiny_archive) as archive:
+        member = ("calibration.json", archive.read("calibration.json"), method)
+    path = rezip(tiny_archive, tmp_path / "x.raxe", [member], skip={member[0]})
+    if damaged:
+        spoil(path, member[0])
+    with pytest.raises(ModelFormatError, match=f"method {method}") as caught:
+        load_model(path)
+    assert caught.value.member == member[0]
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+@pytest.mark.parametrize("method", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_other_compression_inside_npz_is_refused(tmp_path, method, damaged):
+    array, path = io.BytesIO(), tmp_path / "a.npz"
+    np.save(array, np.arange(4096.0))
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("a.npy", array.getvalue())
+    if damaged:
+        spoil(path, "a.npy")
+    with pytest.raises(ValueError, match=f"array 'a': .*method {method}"):
+        read_npz(path.read_bytes())
 
 
 def test_member_twice_and_too_many(tiny_archive, tmp_path):

@@ -25,6 +25,8 @@ MAX_MEMBER_BYTES = 1 << 30
 # Text and forests deflate well, but nothing honest reaches this; a bomb starts near 1000.
 MAX_RATIO = 200
 _CHUNK = 1 << 20
+# Nothing else is ever written, and each method has errors of its own.
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
 class ModelFiles(Protocol):
@@ -124,6 +126,8 @@ class _ZipFiles(_Closing):
                 raise ModelFormatError(f"unsafe member name {name!r}", path=self.path)
             if name in members:
                 raise ModelFormatError("member appears twice", path=self.path, member=name)
+            if info.compress_type not in _METHODS:
+                raise ModelFormatError(_unknown_method(info), path=self.path, member=name)
             if info.file_size > MAX_RATIO * max(info.compress_size, 1):
                 raise ModelFormatError(
                     f"inflates from {info.compress_size} to {info.file_size} bytes: refused",
@@ -143,12 +147,18 @@ class _ZipFiles(_Closing):
             raise ModelFormatError(str(error), path=self.path, member=name) from error
 
 
+def _unknown_method(info: zipfile.ZipInfo) -> str:
+    return f"compressed by method {info.compress_type}: only stored and deflated members are read"
+
+
 def read_zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int) -> bytes:
     """Inflate one member, at most ``limit`` bytes of it, in steps of bounded memory; one that is
     stored as it is cannot grow, and is read at once.
 
-    Raises ``ValueError`` if it is larger, damaged, encrypted or of an unknown method.
+    Raises ``ValueError`` if it is larger, damaged, encrypted or neither stored nor deflated.
     """
+    if info.compress_type not in _METHODS:
+        raise ValueError(_unknown_method(info))
     if info.file_size > limit:
         raise ValueError(f"{info.file_size} bytes, at most {limit} expected")
     stored = info.compress_type == zipfile.ZIP_STORED and info.file_size == info.compress_size

@@ -79,6 +79,7 @@ class Batcher:
         max_windows: int,
     ) -> None:
         self._encode = encoder.encode
+        self._pinned = encoder.pinned
         self._reader = reader
         self._scorer = scorer
         self._batch_size = batch_size
@@ -88,16 +89,25 @@ class Batcher:
         self, texts: Iterator[str], plan: Plan, explain: bool, lookahead: int
     ) -> Iterator[_Scored]:
         """Groups of (texts, readings, scores), in order. Scores are ``None`` where anything went
-        wrong: the caller then scans the group's texts one by one."""
+        wrong: the caller then scans the group's texts one by one. What ``texts`` raises comes after
+        the group of all before it."""
         group: list[str] = []
         items: list[_Item] = []
         count = 0
         failed = False
-        for text in texts:
-            text = str.__str__(text)
+        while True:
+            try:
+                text = str.__str__(next(texts))
+            except StopIteration:
+                break
+            except Exception:
+                if group:
+                    yield self._score_group(group, items, plan, explain)
+                raise
             group.append(text)
             try:
-                items.append(self._item(text, plan, explain))
+                with self._pinned():  # but not while `texts` or the consumer is at work
+                    items.append(self._item(text, plan, explain))
                 count += sum(map(len, items[-1].windows))
             except Exception:
                 failed = True
@@ -137,40 +147,43 @@ class Batcher:
             return texts, [], None
         readings = [item.reading for item in items]
         try:
-            # Every text is followed by its views.
-            todo = [item for item in items if not item.cleared]
-            begun = perf_counter_ns()
-            blocks, places = self._encode_windows(todo)
-            encode_ns = perf_counter_ns() - begun
-            _account(todo, places, encode_ns)
-            for item in items:
-                if item.cleared:
-                    item.reading.windows = [[] for _ in item.windows]
-            parts = [part for item in todo for part in item.windows]
-            spans = [(parts[part][i].begin, parts[part][i].end) for part, i in places]
-            counts = [
-                count
-                for item in todo
-                for count in item.reading.counts or [len(part) for part in item.windows]
-            ]
-            found = iter(
-                self._scorer.score(
-                    blocks,
-                    np.array([part for part, _ in places], dtype=np.uint32),
-                    [text for item in todo for text in item.texts],
-                    explain or plan.details,
-                    None,
-                    np.array(spans, dtype=np.uint32).reshape(-1, 2),
-                    np.array(counts, dtype=np.uint32),
-                )
-            )
-            scored = [
-                (item.reading.rules or []) if item.cleared else [next(found) for _ in item.windows]
-                for item in items
-            ]
+            with self._pinned():
+                return texts, readings, self._scores(items, explain or plan.details)
         except Exception:
             return texts, readings, None
-        return texts, readings, scored
+
+    def _scores(self, items: list[_Item], details: bool) -> list[list[_core.TextScore]]:
+        # Every text is followed by its views.
+        todo = [item for item in items if not item.cleared]
+        begun = perf_counter_ns()
+        blocks, places = self._encode_windows(todo)
+        encode_ns = perf_counter_ns() - begun
+        _account(todo, places, encode_ns)
+        for item in items:
+            if item.cleared:
+                item.reading.windows = [[] for _ in item.windows]
+        parts = [part for item in todo for part in item.windows]
+        spans = [(parts[part][i].begin, parts[part][i].end) for part, i in places]
+        counts = [
+            count
+            for item in todo
+            for count in item.reading.counts or [len(part) for part in item.windows]
+        ]
+        found = iter(
+            self._scorer.score(
+                blocks,
+                np.array([part for part, _ in places], dtype=np.uint32),
+                [text for item in todo for text in item.texts],
+                details,
+                None,
+                np.array(spans, dtype=np.uint32).reshape(-1, 2),
+                np.array(counts, dtype=np.uint32),
+            )
+        )
+        return [
+            (item.reading.rules or []) if item.cleared else [next(found) for _ in item.windows]
+            for item in items
+        ]
 
     def _encode_windows(
         self, items: list[_Item]

@@ -134,12 +134,21 @@ class Cascade(Scanner):
         small = self._first._plan_for(plan.policy)
         found = self._first._scan_with_model(text, small, False, start)
         if not self._asks(found, small):
-            return self._first._scan_with_model(text, small, True, start) if explain else found
+            return self._explained(text, small, found, start) if explain else found
         spent = (perf_counter_ns() - start) / 1e3
         result = self._scan_with_model(text, plan, explain, start)
-        # The deadline runs from `start`, and so does the clock of the first stage.
-        result.timings["tokenise"] = max(0.0, result.timings["tokenise"] - spent)
+        _take_off(spent, result)
         result.timings["first"] = spent
+        return result
+
+    def _explained(self, text: str, small: Plan, found: ScanResult, start: int) -> ScanResult:
+        """What the small model finds once more, explained; ``found``, which it has read in full,
+        where that does not succeed in what is left of the time."""
+        spent = (perf_counter_ns() - start) / 1e3
+        result = self._first._scan_with_model(text, small, True, start)
+        if result.status != "ok":
+            return found
+        _take_off(spent, result)
         return result
 
     def _asks(self, found: ScanResult, plan: Plan) -> bool:
@@ -148,3 +157,9 @@ class Cascade(Scanner):
             return True
         sure = max(plan.thresholds.block, self._sure_from)
         return min(self._ask_from, plan.thresholds.block) <= found.score < sure
+
+
+def _take_off(spent: float, result: ScanResult) -> None:
+    """Microseconds of a scan before, from the first stage: its clock runs from where the deadline
+    does."""
+    result.timings["tokenise"] = max(0.0, result.timings["tokenise"] - spent)

@@ -22,7 +22,8 @@ class OutOfTime(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Carrier:
-    """A sentence, code points [begin, end) of the text, and the score of its window without it."""
+    """A sentence, code points [begin, end) of the text, and the scores of its window as a text of
+    its own, with the sentence and without it."""
 
     begin: int
     end: int
@@ -32,8 +33,8 @@ class Carrier:
     def reason(self) -> str:
         """In words, without any of the text."""
         return (
-            f"The score rests on the sentence at characters {self.begin} to {self.end}: without it "
-            f"the score is {self.without:.3f} instead of {self.score:.3f}."
+            f"The score rests on the sentence at characters {self.begin} to {self.end}: its window "
+            f"alone scores {self.score:.3f}, without it {self.without:.3f}."
         )
 
 
@@ -55,14 +56,20 @@ def sentences(text: str, begin: int, end: int) -> list[tuple[int, int]]:
 
 
 def carrying_sentence(
-    text: str, window: tuple[int, int], score: float, score_of: Callable[[str], float]
+    text: str, window: tuple[int, int], least: float, score_of: Callable[[str], float]
 ) -> Carrier | None:
     """The sentence of the window without which its score falls most; None where there is only one,
-    or none makes it fall by a tenth of itself. A rest whose score is NaN says nothing. What
-    ``score_of`` raises (OutOfTime where there is a deadline) passes through."""
+    none makes it fall by a tenth of itself, or the window alone scores below ``least`` (the score
+    comes from elsewhere then). A rest whose score is NaN says nothing. What ``score_of`` raises
+    (OutOfTime where there is a deadline) passes through."""
     begin, end = window
     found = sentences(text, begin, end)
     if len(found) < 2:
+        return None
+    # Not the score of the text: that also counts the triggers and windows beyond this one, which
+    # every rest lacks, so that any sentence would seem to carry it.
+    score = score_of(text[begin:end])
+    if not score >= least:  # nor NaN
         return None
     rest = [(score_of(text[begin:a] + text[b:end]), a, b) for a, b in found]
     without, a, b = min((item for item in rest if not isnan(item[0])), default=(score, 0, 0))

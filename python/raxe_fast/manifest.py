@@ -163,6 +163,16 @@ def is_safe_member(name: str) -> bool:
     return all(part not in ("", ".", "..") for part in parts) and str(PurePosixPath(name)) == name
 
 
+def _is_finite(value: Any) -> bool:
+    """Whether a value is a number that a float can hold."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    try:
+        return isfinite(value)
+    except OverflowError:  # an integer beyond all floats
+        return False
+
+
 class _Reader:
     """Typed access to parsed JSON; every complaint names the key."""
 
@@ -198,18 +208,13 @@ class _Reader:
 
     def fraction(self, name: str) -> float:
         value = self.get(name)
-        if (
-            not isinstance(value, (int, float))
-            or isinstance(value, bool)
-            or not isfinite(value)
-            or not 0.0 <= value <= 1.0
-        ):
+        if not _is_finite(value) or not 0.0 <= value <= 1.0:
             raise self.error(f"{self.key(name)} must be a number in [0, 1]")
         return float(value)
 
     def number(self, name: str) -> float:
         value = self.get(name)
-        if not isinstance(value, (int, float)) or isinstance(value, bool) or not isfinite(value):
+        if not _is_finite(value):
             raise self.error(f"{self.key(name)} must be a finite number")
         return float(value)
 

@@ -113,8 +113,7 @@ class Scanner:
         ):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, not {value!r}")
-        if deadline_ms is not None and not deadline_ms >= 0:
-            raise ValueError(f"deadline_ms must be at least 0, not {deadline_ms!r}")
+        deadline_ns = _in_nanoseconds(deadline_ms)
         loaded = model if isinstance(model, Model) else load_model(model, forest=forest)
         spec = loaded.manifest.encoder
         self._encoder = open_encoder(loaded, threads=threads, cpus=cpus, backend=backend)
@@ -126,19 +125,19 @@ class Scanner:
             self._model = replace(loaded, encoder_onnx=b"", screening_onnx=b"")
         self._scorer: _core.Scorer = loaded.scorer
         self._verdicts = VerdictMaker(loaded)
-        self._deadline_ns = None if deadline_ms is None else int(deadline_ms * 1e6)
+        self._deadline_ns = deadline_ns
         self._reader = Reader(
             self._encoder,
             self._windower,
             self._scorer,
             max_chars=max_chars,
             max_windows=max_windows,
-            deadline_ns=self._deadline_ns,
+            deadline_ns=deadline_ns,
             decode=decode,
             screen=self._screen,
         )
         self._max_chars = max_chars
-        self._batches = batch_size > 1 and deadline_ms is None
+        self._batches = batch_size > 1 and deadline_ns is None
         self._batcher = Batcher(self._encoder, self._reader, self._scorer, batch_size, max_windows)
         self._async_workers = async_workers
         self._plans: dict[Policy, Plan] = {}
@@ -207,8 +206,9 @@ class Scanner:
 
         ``explain`` adds family scores to every result, detail to the reasons, and for texts that
         reach the warning threshold the sentence that carries the score, found by scanning the
-        worst window again without each of its sentences (up to 16 more scans, while the deadline
-        lasts). No text makes this raise: trouble shows as the result's ``status``. Raises
+        worst window again, alone and without each of its sentences (up to 17 more scans, while the
+        deadline lasts); none where that window does not reach the threshold alone. No text makes
+        this raise: trouble shows as the result's ``status``. Raises
         ``TypeError`` for anything but texts, naming the index, before any is scanned;
         ``RuntimeError`` after ``close()``.
         """
@@ -448,16 +448,17 @@ class Scanner:
     ) -> ScanResult:
         result = self._verdicts.make(text, scores, reading, plan, explain)
         if explain and result.score >= plan.thresholds.warn and not reading.views:
-            return self._with_sentence(text, result, reading.start_ns)
+            return self._with_sentence(text, result, plan.thresholds.warn, reading.start_ns)
         return result
 
-    def _with_sentence(self, text: str, result: ScanResult, start: int) -> ScanResult:
-        """The result with the sentence that carries the score, found by leaving each out."""
+    def _with_sentence(self, text: str, result: ScanResult, warn: float, start: int) -> ScanResult:
+        """The result with the sentence that carries the score, found by leaving each out; without
+        where the worst window does not reach ``warn`` by itself."""
         reason = None
         if result.window is not None and result.status in ("ok", "partial"):
             score_of = partial(self._score_of, start=start)
             try:
-                found = carrying_sentence(text, result.window, result.score, score_of)
+                found = carrying_sentence(text, result.window, warn, score_of)
                 reason = None if found is None else found.reason()
             except OutOfTime:
                 reason = TOO_LATE
@@ -498,6 +499,18 @@ class Scanner:
                     yield self._verdict(text, items, reading, plan, explain)
                 except Exception as error:
                     yield self._verdicts.failed(text, plan, reading, error)
+
+
+def _in_nanoseconds(deadline_ms: float | None) -> int | None:
+    """The deadline; None for one that never comes. Raises ValueError below 0 and for NaN."""
+    if deadline_ms is None:
+        return None
+    if not deadline_ms >= 0:
+        raise ValueError(f"deadline_ms must be at least 0, not {deadline_ms!r}")
+    try:
+        return int(deadline_ms * 1e6)
+    except OverflowError:  # infinite, or beyond what a float holds
+        return None
 
 
 def _is_blank(text: str) -> bool:

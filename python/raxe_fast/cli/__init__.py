@@ -1,7 +1,8 @@
 """The command line: ``raxe-fast scan|train|finetune|distill|evaluate|audit|export|model|version``.
 
-Exit codes: 0 clean, 1 a threat was found, 2 bad usage or input. Only the module of the command
-that is asked for is imported.
+Exit codes: 0 all texts were read and none was blocked (warned about, perhaps), 1 a threat was
+found, 2 bad usage or input, or a text that could not be read in full. Only the module of the
+command that is asked for is imported.
 """
 
 from __future__ import annotations
@@ -63,7 +64,8 @@ def _build(
     parser = argparse.ArgumentParser(
         prog="raxe-fast",
         description="Fast local detection of prompt injection and other attacks on language "
-        "models. Exit codes: 0 clean, 1 threat found, 2 bad usage or input.",
+        "models. Exit codes: 0 all read and nothing blocked (warnings included), 1 threat found, "
+        "2 bad usage or input, or a text that could not be read in full.",
     )
     parser.add_argument("--version", action="store_true", help=_COMMANDS["version"])
     subparsers = parser.add_subparsers(dest="command", metavar="command")
@@ -108,4 +110,9 @@ def _run(module: ModuleType, args: argparse.Namespace) -> int:
         return EXIT_BAD
     except (RaxeFastError, OSError, ValueError) as error:
         print(f"raxe-fast: {error}", file=sys.stderr)
+        return EXIT_BAD
+    except Exception as error:
+        # A traceback's exit code is 1, and that says "a threat".
+        message = " ".join(str(error).split())
+        print(f"raxe-fast: {type(error).__name__}: {message}", file=sys.stderr)
         return EXIT_BAD

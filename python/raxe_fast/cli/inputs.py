@@ -1,6 +1,7 @@
 """Where texts come from: arguments, standard input, .txt, .jsonl and .csv files (also .gz).
 
-Bad lines do not end a scan: they come out as :class:`BadInput`, in order, between the texts.
+What holds no text (an office document, a PDF) must not pass as a clean one. Bad lines do not end a
+scan: they come out as :class:`BadInput`, in order, between the texts.
 """
 
 from __future__ import annotations
@@ -20,6 +21,15 @@ __all__ = ["BadInput", "Item", "read_inputs"]
 
 _KINDS = (".txt", ".jsonl", ".csv")
 _GZIP_ERRORS = (OSError, EOFError, zlib.error)
+_GZIP = b"\x1f\x8b"
+_UTF8_MARK = b"\xef\xbb\xbf"
+_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+# How what is no text begins.
+_NO_TEXT = {
+    b"PK\x03\x04": "a ZIP archive or an office document",
+    b"%PDF-": "a PDF document",
+    _GZIP: "gzip data",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +74,7 @@ def read_inputs(
         if literal:
             yield Item(argument, f"argument {number}")
         elif argument == "-":
-            yield from _plain(sys.stdin.buffer, "stdin", lines)
+            yield from _stdin(sys.stdin.buffer, lines)
         elif kind := _file_kind(argument):
             yield from _file(argument, kind, field, lines)
         else:
@@ -111,24 +121,102 @@ def _lines(file: BinaryIO, source: str) -> Iterator[tuple[int, bytes] | BadInput
 
 
 def _decode(data: bytes) -> str:
-    # Any bytes make a text: those that are not UTF-8 become lone surrogates, which scan as U+FFFD.
-    return data.decode("utf-8", "surrogateescape")
+    """The text of a whole file. Raises ValueError where it is none, saying why."""
+    if data.startswith(_UTF16_MARKS) and not _is_utf8(data[2:]):
+        return _without_nul(_decode_utf16(data))
+    return _decode_utf8(data.removeprefix(_UTF8_MARK))
 
 
-def _plain(file: BinaryIO, source: str, lines: bool) -> Iterator[Item | BadInput]:
-    if not lines:
-        try:
-            data = file.read().removeprefix(b"\xef\xbb\xbf")
-        except _GZIP_ERRORS as error:
-            yield BadInput(f"cannot be read: {error}", source)
-            return
-        yield Item(_decode(data), source)
+def _decode_utf8(data: bytes) -> str:
+    # Any bytes but NUL make a text: those that are not UTF-8 become lone surrogates, which scan as
+    # U+FFFD.
+    return _without_nul(data.decode("utf-8", "surrogateescape"))
+
+
+def _without_nul(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("is no text file: it holds NUL bytes")
+    return text
+
+
+def _decode_utf16(data: bytes) -> str:
+    try:
+        return data.decode("utf-16", "surrogatepass")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"is no text file: bad UTF-16 at byte {error.start + 1}") from None
+
+
+def _is_utf8(data: bytes) -> bool:
+    """Whether bytes are UTF-8 text. A text of another encoding hardly ever is, and Latin in UTF-16
+    holds NUL."""
+    try:
+        return "\0" not in data.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+
+
+def _no_text(data: bytes) -> str | None:
+    """What the beginning of a file says that it is, if that is no text."""
+    kind = next((kind for magic, kind in _NO_TEXT.items() if data.startswith(magic)), None)
+    return None if kind is None else f"is no text file but {kind}"
+
+
+def _stdin(file: Any, lines: bool) -> Iterator[Item | BadInput]:
+    """Standard input, decompressed where it is gzipped: it has no name that could say so."""
+    head = file.peek(len(_GZIP))[: len(_GZIP)]
+    # One byte may come alone, and no text begins with this one.
+    if head and _GZIP.startswith(head):
+        with gzip.GzipFile(fileobj=file) as unpacked:
+            yield from _plain(unpacked, "stdin", lines)
+    else:
+        yield from _plain(file, "stdin", lines)
+
+
+def _plain(file: Any, source: str, lines: bool) -> Iterator[Item | BadInput]:
+    """``file``: binary, and can peek."""
+    try:
+        wide = file.peek(2).startswith(_UTF16_MARKS)
+    except _GZIP_ERRORS as error:
+        yield BadInput(f"cannot be read: {error}", source)
         return
+    if lines and not wide:
+        yield from _each_line(file, source)
+        return
+    whole = _whole(file, source)
+    if not lines or isinstance(whole, BadInput):
+        yield whole
+        return
+    # The bytes of UTF-16 cannot be cut into lines.
+    for number, line in enumerate(io.StringIO(whole.text), 1):
+        yield Item(line.rstrip("\r\n"), source, number)
+
+
+def _whole(file: BinaryIO, source: str) -> Item | BadInput:
+    try:
+        data = file.read()
+    except _GZIP_ERRORS as error:
+        return BadInput(f"cannot be read: {error}", source)
+    if problem := _no_text(data):
+        return BadInput(problem, source)
+    try:
+        return Item(_decode(data), source)
+    except ValueError as error:
+        return BadInput(str(error), source)
+
+
+def _each_line(file: BinaryIO, source: str) -> Iterator[Item | BadInput]:
     for entry in _lines(file, source):
         if isinstance(entry, BadInput):
             yield entry
-        else:
-            yield Item(_decode(entry[1]).rstrip("\r\n"), source, entry[0])
+            continue
+        number, raw = entry
+        if number == 1 and (problem := _no_text(raw)):
+            yield BadInput(problem, source)
+            return
+        try:
+            yield Item(_decode_utf8(raw).rstrip("\r\n"), source, number)
+        except ValueError as error:
+            yield BadInput(str(error), source, number)
 
 
 def _jsonl(file: BinaryIO, source: str, field: str) -> Iterator[Item | BadInput]:

@@ -34,8 +34,10 @@ A .txt file or standard input is one text (--lines: one per line); .jsonl and .c
 per record (--field). Any of them may be gzipped (.gz). An argument that names an existing file is
 read as one; --text takes every argument as a text, whatever it looks like.
 
-Exit codes: 0 clean, 1 a threat was found, 2 bad usage or some input could not be read (the rest
-is scanned and printed all the same)."""
+Exit codes: 0 every text was read in full and none was blocked (warnings included: "action" tells
+them apart), 1 a threat was found, 2 bad usage, some input could not be read (the rest is scanned
+and printed all the same), or some text could not be read in full and was not blocked ("status" is
+not "ok": too long, too late, or its scan failed). 2 outweighs 1."""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -94,9 +96,16 @@ def run(args: argparse.Namespace) -> int:
                 _print_json(pairs)
             else:
                 _print_table(pairs, session)
-    if session.bad:
+    if session.unread:
+        print(f"raxe-fast: {_unread(session.unread)}", file=sys.stderr)
+    if session.bad or session.unread:
         return 2
     return 1 if session.threats else 0
+
+
+def _unread(count: int) -> str:
+    texts, were = ("text", "was") if count == 1 else ("texts", "were")
+    return f"{count} {texts} could not be read in full, and {were} not blocked"
 
 
 def _scanner(args: argparse.Namespace) -> Scanner:
@@ -134,13 +143,15 @@ def _policy(args: argparse.Namespace) -> Policy:
 
 
 class _Session:
-    """Runs the scan; counts threats and unreadable inputs as they pass."""
+    """Runs the scan; counts threats, unreadable inputs, and texts of which not all was read (nobody
+    may call these clean) as they pass."""
 
     def __init__(self, explain: bool, workers: int) -> None:
         self.explain = explain
         self.workers = workers
         self.threats = 0
         self.bad = 0
+        self.unread = 0
 
     def scan(
         self, scanner: Scanner, entries: Iterator[Item | BadInput], tell: Progress | None
@@ -161,6 +172,7 @@ class _Session:
         )
         for result in results:
             self.threats += result.is_threat
+            self.unread += result.status != "ok" and not result.is_threat
             yield waiting.popleft(), result
 
 
