@@ -15,10 +15,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 from raxe_fast import _core
 
 pytest_plugins = ["finetune_fixtures"]
+
+# On a busy machine nothing is quick, and that is no failure.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 ATTACKS = {
     "prompt_injection": {
