@@ -11,7 +11,6 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -88,11 +87,11 @@ class OnlineDistiller(Projection):
         lesson = Lesson(lesson.embedding, lesson.binary, lesson.family, lesson.subfamily, evidence)
         return ids, mask, places, lesson
 
-    def narrow(self, row: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
+    def narrow(self, row: NDArray[np.int32]) -> NDArray[np.int32]:
         """What the student reads of one row of token ids."""
         words, continuing = self.left_out.cpu().numpy(), self.continuing.cpu().numpy()
         whole = np.append(~np.isin(row[1:], continuing), True)
-        kept: NDArray[np.integer[Any]] = row[~(np.isin(row, words) & whole)]
+        kept: NDArray[np.int32] = row[~(np.isin(row, words) & whole)]
         return kept
 
     def _ask(self, ids: Tensor, mask: Tensor) -> Lesson:
