@@ -34,8 +34,9 @@ _TEST = rf"\(data\[(?P<feature>\d+)\]\.fvalue <= \(double\)(?P<threshold>{_NUMBE
 _MISSING = (
     r"(?:!\(data\[(?P<a>\d+)\]\.missing != -1\) \|\||\(data\[(?P<b>\d+)\]\.missing != -1\) &&)"
 )
+# Hints come from the counts of training rows, where a forest has them.
 _CONDITION = re.compile(
-    rf"if \( +(?:(?P<hint>LIKELY|UNLIKELY)\( +)?{_MISSING} {_TEST}(?: \))? \) {{"
+    rf"if \( *(?:(?P<hint>LIKELY|UNLIKELY)\( +)?{_MISSING} {_TEST}(?: \))? ?\) {{"
 )
 _LEAF = re.compile(rf"result\[(?P<output>\d+)\] \+= (?P<value>{_NUMBER});")
 _HEAD_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
