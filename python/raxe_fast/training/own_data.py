@@ -4,9 +4,9 @@ One object per line, as in any corpus. In an attack that stands inside a harmles
 is put between U+27E6 and U+27E7; the marks are removed here, its place is kept, and the text
 without it becomes a harmless record of its own.
 
-Files only grow at their end: the group of a text, and with it the fold that an encoder keeps from its
-tuning, comes from its line. Leave an empty line where one has to go, or heads would be fitted on
-texts that the encoder has seen.
+Files only grow at their end: the group of a text, and with it the fold that an encoder keeps from
+its tuning, comes from its line. Leave an empty line where one has to go, or heads would be fitted
+on texts that the encoder has seen.
 """
 
 from __future__ import annotations
