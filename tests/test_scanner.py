@@ -435,6 +435,19 @@ def test_deadline(stubbed):
     assert scanner.scan(QUESTION).status == "ok"
 
 
+def test_tokens_in_an_overlap_count_once(stubbed):
+    text = "The museum opens at ten and closes at six. " * 100
+    whole = stubbed({}).scan(text)
+    assert whole.status == "ok" and whole.windows > 3
+    told = [
+        stubbed({"error": EncoderError("boom"), "after": after}).scan(text)
+        for after in range(1, whole.windows)
+    ]
+    assert [r.windows for r in told] == list(range(1, whole.windows))
+    counts = [r.tokens for r in told]
+    assert counts == sorted(set(counts)) and counts[-1] < whole.tokens
+
+
 def test_failing_core(stubbed, monkeypatch):
     scanner = stubbed({})
 

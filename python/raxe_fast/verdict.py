@@ -110,7 +110,7 @@ class Reading:
             own = sorted([*own, *self.cleared[self.place]], key=_begin)
         self.error = error
         self.complete = False
-        self.tokens = sum(window.ids.shape[1] - 2 for window in own)
+        self.tokens = _tokens_in(own)
         self.characters = _covered([(window.begin, window.end) for window in own])
         if self.place:
             self.characters = self.length * self.characters // self.decoded_size
@@ -122,6 +122,22 @@ class Reading:
 
 def _begin(window: Window) -> int:
     return window.begin
+
+
+def _tokens_in(windows: Sequence[Window]) -> int:
+    """Tokens of windows in reading order, those that two share counted once."""
+    count = 0
+    reached: dict[int, int] = {}  # by the tokens of a piece of the text
+    for window in windows:
+        size = window.ids.shape[1] - 2
+        if window.source is None:
+            count += size
+            continue
+        tokens, start, _ = window.source
+        end = reached.get(id(tokens), 0)
+        count += max(0, start + size - max(start, end))
+        reached[id(tokens)] = max(end, start + size)
+    return count
 
 
 def _covered(spans: Sequence[tuple[int, int]]) -> int:
@@ -319,7 +335,8 @@ class VerdictMaker:
 
 
 class _Pending:
-    """The parts of a result that are made when they are looked at. Holds nothing of the text."""
+    """The parts of a result that are made when they are looked at. Holds what encoded parts of the
+    text say, and its tokens, for as long as the result lives."""
 
     __slots__ = (
         "_counted", "_degraded", "_explain", "_maker", "_plan", "_reading", "_scores", "_speaker",
