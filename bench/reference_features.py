@@ -71,7 +71,8 @@ def _kind(char: str) -> str:
         return "control"
     plain = unicodedata.normalize("NFKD", char)
     base = "".join(c for c in plain if unicodedata.category(c) not in ("Mn", "Me"))
-    return "space" if category in ("Cc", "Zl", "Zp") or base == " " else "other"
+    # Of the spaces (Zs) all but one, U+1680, have U+0020 for a base.
+    return "space" if category in ("Cc", "Zl", "Zp", "Zs") or base == " " else "other"
 
 
 def surface_statistics(text: str) -> list[float]:

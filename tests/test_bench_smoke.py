@@ -17,7 +17,7 @@ import pytest
 
 pytest.importorskip("sklearn")
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from raxe_fast import _core
@@ -228,6 +228,7 @@ ODD = "\t\x1c\x85\xa0\u2028\u3000\xb4\u2017\ufe0f\u200b\u0602\u3164"
 
 
 @settings(max_examples=200)
+@example(text="".join(map(chr, range(0x80, 0x3100))))
 @given(text=st.text() | st.text(st.sampled_from("aA1 ,_\n\x00" + ODD), max_size=60))
 def test_reference_counts_characters_as_the_oracle_does(
     bench_path: None, oracle: Any, text: str
