@@ -20,7 +20,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from compression_variants import Variant, variants
+from compression_variants import variants
 from hardware import hardware, load_average
 from raxe_fast.training.corpus import read_corpus
 from raxe_fast.training.encoder_export import prepare_tokenizer
@@ -28,52 +28,30 @@ from raxe_fast.training.encoder_restore import encoder_folder
 from raxe_fast.training.encoder_source import EncoderSource, load_source
 from raxe_fast.training.evaluate import sample_records
 from raxe_fast.training.finetune_data import Classes
-from raxe_fast.training.finetune_eval import score_rows
+from raxe_fast.training.finetune_eval import Evaluator, score_rows
 from raxe_fast.training.finetune_model import Network, choose_device, choose_precision
 from raxe_fast.training.finetune_output import HEADS_FILE, LinearHeads
 from raxe_fast.training.folds import Holdout
 from raxe_fast.training.metrics import count, recall_at_fpr, roc_auc
-from raxe_fast.windows import Windower
 from records import dump_record
 
-MAX_WINDOWS = 4  # of a text, as in tuning
 BATCH_TOKENS = 8192
 
 
-class Texts:
-    """(N,) labels, and the windows of N texts as token rows with their owners."""
-
-    def __init__(self, source: EncoderSource, texts: Sequence[str], labels: Sequence[int]) -> None:
-        windower = Windower(prepare_tokenizer(source)[0], max_tokens=256, overlap=64)
-        self.labels = np.array(labels, dtype=np.int64)
-        self.rows: list[np.ndarray[Any, Any]] = []
-        owners: list[int] = []
-        for number, text in enumerate(texts):
-            for window in windower.windows(text, max_windows=MAX_WINDOWS).windows:
-                self.rows.append(window.ids[0])
-                owners.append(number)
-        self.owner = np.array(owners, dtype=np.int64)
-
-    def figures(self, source: EncoderSource, classes: Classes) -> dict[str, Any]:
-        """AUC, best F1 and recall at 1 % false positives, of the worst window of each text."""
-        device = choose_device("auto")
-        network = Network(
-            source,
-            classes,
-            device=device,
-            precision=choose_precision("auto", device),
-            seed=1,
-            dropout=0.0,
-        )
-        logits, _ = score_rows(network, self.rows, BATCH_TOKENS)
-        scores = np.full(len(self.labels), -np.inf)
-        np.maximum.at(scores, self.owner, logits)
-        at_one = recall_at_fpr(self.labels, scores, 0.01)
-        return {
-            "auc": roc_auc(self.labels, scores),
-            "f1": max(_f1(self.labels, scores)),
-            "recall_at_1": None if at_one is None else at_one[0],
-        }
+def figures(texts: Evaluator, source: EncoderSource, classes: Classes) -> dict[str, Any]:
+    """AUC, best F1 and recall at 1 % false positives, of the worst window of each text."""
+    device = choose_device("auto")
+    precision = choose_precision("auto", device)
+    network = Network(source, classes, device=device, precision=precision, seed=1, dropout=0.0)
+    logits, _ = score_rows(network, texts.rows, BATCH_TOKENS)
+    scores = np.full(len(texts.label), -np.inf)
+    np.maximum.at(scores, texts.owner, logits)
+    at_one = recall_at_fpr(texts.label, scores, 0.01)
+    return {
+        "auc": roc_auc(texts.label, scores),
+        "f1": max(_f1(texts.label, scores)),
+        "recall_at_1": None if at_one is None else at_one[0],
+    }
 
 
 def _f1(labels: np.ndarray[Any, Any], scores: np.ndarray[Any, Any]) -> Iterator[float]:
@@ -119,12 +97,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with encoder_folder(options.encoder, Holdout(4, 10)) as folder:
         source = load_source(folder)
         heads = LinearHeads.load(Path(folder) / HEADS_FILE)
-        texts = Texts(source, [r.text for r in records], [r.label for r in records])
+        texts = Evaluator(records, prepare_tokenizer(source)[0].decode(), 256, None, 0)
         classes = Classes(heads.families, heads.subfamilies)
-        found: Variant
         for found in variants(source):
             size = {"megabytes": found.megabytes, "multiplications": found.multiplications}
-            rows.append({"variant": found.name} | size | texts.figures(found.source, classes))
+            rows.append({"variant": found.name} | size | figures(texts, found.source, classes))
             console.print(f"{found.name}: best F1 {rows[-1]['f1']:.4f}")
     record["variants"] = rows
     console.print(table(rows))

@@ -31,8 +31,14 @@ from raxe_fast.training.corpus import Record
 from raxe_fast.training.embed import EncoderFiles
 from raxe_fast.training.feature_fit import window_evidence
 from raxe_fast.training.feature_parts import Rows
-from raxe_fast.training.folds import fold_of, group_key
-from raxe_fast.training.heads import Heads, HeadsConfig, fit_heads, label_weights
+from raxe_fast.training.folds import salted_folds
+from raxe_fast.training.heads import (
+    Heads,
+    HeadsConfig,
+    fit_heads,
+    label_weights,
+    window_weights,
+)
 from raxe_fast.training.thresholds import fit_thresholds
 from raxe_fast.training.train_data import Labels, Split
 
@@ -138,9 +144,7 @@ class Namer:
 
 
 def _folds(records: Sequence[Record]) -> Ints:
-    # Salted: the texts that the encoder has not seen are a fold of the plain digest, and would all
-    # land in one.
-    return np.array([fold_of(f"variants:{group_key(r)}", _FOLDS) for r in records], dtype=np.int64)
+    return salted_folds("variants", records, _FOLDS)
 
 
 def _new_boosted(rounds: int, seed: int) -> HistGradientBoostingClassifier:
@@ -256,10 +260,8 @@ def _forest(prepared: Prepared, what: str, trees: int) -> Heads:
 
 def _weights(prepared: Prepared) -> Floats:
     """(inside windows,) as fit_binary weighs them: an attack's windows share a weight of 1."""
-    train, inside = prepared.splits["train"], prepared.inside
-    owner = train.owner[inside]
-    sizes = np.bincount(owner, minlength=len(train.records))[owner]
-    return np.where(train.labels[owner] == 1, 1.0 / sizes, 1.0)
+    train = prepared.splits["train"]
+    return window_weights(train.owner[prepared.inside], train.labels, HeadsConfig())
 
 
 def detectors(prepared: Prepared, *, max_rounds: int = _MAX_ROUNDS) -> list[Detector]:

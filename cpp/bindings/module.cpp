@@ -699,7 +699,8 @@ nb::list score(const PyScorer& self, nb::list blocks, const In<std::uint32_t, 1>
   std::vector<rf::WindowBlock> views(n_blocks);
   std::size_t n_windows = 0;
   for (std::size_t b = 0; b < n_blocks; ++b) {
-    arrays[b] = cast_array<float, 3>(block_items[b], "blocks: not a C-contiguous float32 (B, S, H)");
+    arrays[b] =
+        cast_array<float, 3>(block_items[b], "blocks: not a C-contiguous float32 (B, S, H)");
     const auto& array = arrays[b];
     if (array.shape(2) != hidden) throw std::invalid_argument("blocks: H differs from hidden");
     views[b] = {array.data(), array.shape(0), array.shape(1), nullptr};
@@ -723,10 +724,9 @@ nb::list score(const PyScorer& self, nb::list blocks, const In<std::uint32_t, 1>
   }
 
   const std::size_t n_texts = nb::len(texts);
-  std::vector<nb::object> held(n_texts);
+  const std::vector<nb::object> held = items(texts);
   std::vector<rf::TextView> text_views(n_texts);
   for (std::size_t t = 0; t < n_texts; ++t) {
-    held[t] = texts[t];
     if (!PyUnicode_Check(held[t].ptr())) {
       throw nb::type_error(("texts[" + std::to_string(t) + "] is not a str").c_str());
     }
@@ -738,10 +738,9 @@ nb::list score(const PyScorer& self, nb::list blocks, const In<std::uint32_t, 1>
   if (known && nb::len(*known) != n_texts) {
     throw std::invalid_argument("known: not one entry per text");
   }
-  std::vector<nb::object> held_scores(known ? n_texts : 0);
+  const std::vector<nb::object> held_scores = known ? items(*known) : std::vector<nb::object>{};
   std::vector<const rf::TextScore*> known_scores(known ? n_texts : 0);
   for (std::size_t t = 0; t < known_scores.size(); ++t) {
-    held_scores[t] = (*known)[t];
     if (!nb::isinstance<rf::TextScore>(held_scores[t])) {
       throw nb::type_error("known: not a list of TextScore");
     }

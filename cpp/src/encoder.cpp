@@ -77,8 +77,8 @@ void check_linear(const LinearWeights& linear, std::size_t inputs, std::size_t o
 
 // ---- how large activations may become
 
-// Far beyond what a trained encoder has, and far below where float32 would overflow: squares of such
-// values can be summed. Without overflow there is no NaN, and with neither all levels agree.
+// Far beyond what a trained encoder has, and far below where float32 would overflow: squares of
+// such values can be summed. Without overflow there is no NaN, and with neither all levels agree.
 constexpr double kMaxActivation = 1e15;
 
 double largest(const float* values, std::size_t n) {

@@ -193,7 +193,8 @@ void attend(const float* rows, const HeadShape& shape, float factor, const HeadS
     }
     std::int32_t all = 0;
     for (std::size_t k = 0; k < tokens; ++k) {
-      scratch.weight[k] = to_int16(exp2_of(fma(scratch.score[k] - highest, to_log2, kWeightLevelsLog2)));
+      const float below = scratch.score[k] - highest;
+      scratch.weight[k] = to_int16(exp2_of(fma(below, to_log2, kWeightLevelsLog2)));
       all += scratch.weight[k];
     }
     const float share = value_step / static_cast<float>(all);

@@ -1,5 +1,5 @@
-// AVX-512 with VNNI as the kernels of encoder_simd.hpp take an instruction set: for the files that are
-// compiled for it. Everything here has internal linkage.
+// AVX-512 with VNNI as the kernels of encoder_simd.hpp take an instruction set: for the files that
+// are compiled for it. Everything here has internal linkage.
 #pragma once
 
 #include <immintrin.h>

@@ -4,6 +4,8 @@
 #include <stdexcept>
 #include <utility>
 
+#include "kept_memory.hpp"
+
 namespace raxe_fast {
 namespace {
 
@@ -11,19 +13,12 @@ void require(bool condition, const char* message) {
   if (!condition) throw std::invalid_argument(message);
 }
 
-constexpr std::size_t kKeptBytes = std::size_t{1} << 20;
-
-template <typename Text>
-void give_back(Text& text) {
-  if (text.capacity() * sizeof(text[0]) > kKeptBytes) text = {};
-}
-
 }  // namespace
 
 void FeatureScratch::trim() {
-  give_back(text);
-  give_back(hashes);
-  give_back(lexical.rows);
+  detail::give_back(text);
+  detail::give_back(hashes);
+  detail::give_back(lexical.rows);
 }
 
 Features::Features(Parts parts) : parts_(std::move(parts)), size_(0) {

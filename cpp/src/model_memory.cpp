@@ -87,11 +87,9 @@ class Regions {
 
 // Never destroyed: tables in static storage may outlive it otherwise.
 Regions& regions() {
-  static auto* const all = [] {
-    static auto* const made = new Regions;
-    pthread_atfork([] { made->lock(); }, [] { made->unlock(); }, [] { made->unlock(); });
-    return made;
-  }();
+  static auto* const all = new Regions;
+  [[maybe_unused]] static const int watched =
+      pthread_atfork([] { all->lock(); }, [] { all->unlock(); }, [] { all->unlock(); });
   return *all;
 }
 

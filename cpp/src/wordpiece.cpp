@@ -6,6 +6,7 @@
 #include <stdexcept>
 #include <string_view>
 
+#include "kept_memory.hpp"
 #include "raxe_fast/model_memory.hpp"
 #include "wordpiece_tables.hpp"
 #include "wordpiece_trie.hpp"
@@ -18,7 +19,6 @@ constexpr std::size_t kAscii = 128;
 constexpr std::size_t kBlock = 64;
 constexpr std::uint32_t kSyllableBase = 0xAC00, kLeadBase = 0x1100, kVowelBase = 0x1161,
                         kTrailBase = 0x11A7, kVowels = 21, kTrails = 28;
-constexpr std::size_t kKeptBytes = std::size_t{1} << 20;
 
 std::uint16_t entry_of(char32_t c) noexcept {
   if (c < kLimit) return kBlocks[kIndex[c / kBlock] * kBlock + c % kBlock];
@@ -47,9 +47,9 @@ struct Scratch {
 
   // After an unusual text, its memory is given back.
   void trim() {
-    if (tokens.capacity() * sizeof(Token) > kKeptBytes) tokens = {};
-    if (run.capacity() * sizeof(Mark) > kKeptBytes) run = {};
-    if (sorted.capacity() * sizeof(Mark) > kKeptBytes) sorted = {};
+    detail::give_back(tokens);
+    detail::give_back(run);
+    detail::give_back(sorted);
   }
 };
 

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["add_cascade_arguments", "cascade_given", "cascade_misused", "probability"]
+if TYPE_CHECKING:
+    from raxe_fast import Scanner
+
+__all__ = [
+    "add_cascade_arguments",
+    "cascade_given",
+    "cascade_misused",
+    "open_scanner",
+    "probability",
+]
 
 
 def add_cascade_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,6 +52,15 @@ def cascade_misused(args: argparse.Namespace, command: str) -> bool:
     message = f"raxe-fast {command}: --first, --ask-from and --ask-below need --cascade"
     print(message, file=sys.stderr)
     return True
+
+
+def open_scanner(args: argparse.Namespace, **settings: Any) -> Scanner:
+    """The scanner that the arguments ask for, or the cascade; ``settings`` are of either."""
+    from raxe_fast import Cascade, Scanner
+
+    if args.cascade:
+        return Cascade(args.model, **cascade_given(args), **settings)
+    return Scanner(args.model, **settings)
 
 
 def probability(value: str) -> float:

@@ -7,7 +7,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from raxe_fast.cli.cascade import add_cascade_arguments, cascade_given, cascade_misused
+from raxe_fast.cli.cascade import (
+    add_cascade_arguments,
+    cascade_given,
+    cascade_misused,
+    open_scanner,
+)
 from raxe_fast.cli.shared import add_scanner_arguments, extras_present, positive
 from raxe_fast.cli.tuning import FINETUNE_NEEDS, print_entry
 from raxe_fast.errors import RaxeFastError
@@ -18,6 +23,9 @@ if TYPE_CHECKING:
     from raxe_fast import Scanner
 
 __all__ = ["add_parser", "run"]
+
+_OF_A_MODEL = ("model", "sample", "html", "robustness", "cascade", "policy", "forest", "backend",
+               "no_screening")  # fmt: skip
 
 
 def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
@@ -80,7 +88,8 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
     add_cascade_arguments(parser)
     parser.add_argument("--forest", choices=("auto", "compiled", "packed"), default="auto")
     parser.add_argument("--quiet", action="store_true", help="no tables, no progress bar")
-    parser.set_defaults(run=run)
+    of_a_model = {name: parser.get_default(name) for name in _OF_A_MODEL}
+    parser.set_defaults(run=run, of_a_model=of_a_model)
 
 
 def run(args: Namespace) -> int:
@@ -190,13 +199,8 @@ def run(args: Namespace) -> int:
 
 
 def _scanner(args: Namespace) -> Scanner:
-    from raxe_fast import Cascade, Scanner
-
-    threads = args.threads or 1
-    if args.cascade:
-        given = cascade_given(args)
-        return Cascade(args.model, **given, threads=threads, backend=args.backend)
-    return Scanner(args.model, threads=threads, forest=args.forest, backend=args.backend)
+    forest = {} if args.cascade else {"forest": args.forest}
+    return open_scanner(args, threads=args.threads or 1, backend=args.backend, **forest)
 
 
 def _name(scanner: Scanner) -> str:
@@ -209,13 +213,10 @@ def _name(scanner: Scanner) -> str:
 
 def _without_a_model(args: Namespace) -> list[str]:
     """The options given that mean nothing where no model is scanned with."""
-    unset = {"model": None, "sample": None, "html": None, "robustness": False, "cascade": False,
-             "policy": "balanced", "forest": "auto", "backend": "auto",
-             "no_screening": False}  # fmt: skip
     return [
         f"--{name.replace('_', '-')}"
-        for name, value in unset.items()
-        if getattr(args, name) != value
+        for name, default in args.of_a_model.items()
+        if getattr(args, name) != default
     ]
 
 

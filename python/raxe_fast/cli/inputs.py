@@ -115,7 +115,7 @@ def _lines(file: BinaryIO, source: str) -> Iterator[tuple[int, bytes] | BadInput
     number = 0
     try:
         for number, line in enumerate(file, 1):
-            yield number, line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+            yield number, line.removeprefix(_UTF8_MARK) if number == 1 else line
     except _GZIP_ERRORS as error:
         yield BadInput(f"cannot be read on: {error}", source, number + 1)
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from raxe_fast.cli.cascade import (
     add_cascade_arguments,
-    cascade_given,
     cascade_misused,
+    open_scanner,
     probability,
 )
 from raxe_fast.cli.inputs import BadInput, Item, read_inputs
@@ -109,23 +109,10 @@ def _unread(count: int) -> str:
 
 
 def _scanner(args: argparse.Namespace) -> Scanner:
-    from raxe_fast.cascade import Cascade
-    from raxe_fast.scanner import Scanner
-
-    policy = _policy(args)
-    if args.cascade:
-        return Cascade(
-            args.model,
-            **cascade_given(args),
-            threads=args.threads,
-            policy=policy,
-            deadline_ms=args.deadline_ms,
-            backend=args.backend,
-        )
-    return Scanner(
-        args.model,
+    return open_scanner(
+        args,
         threads=args.threads,
-        policy=policy,
+        policy=_policy(args),
         deadline_ms=args.deadline_ms,
         backend=args.backend,
     )

@@ -89,10 +89,10 @@ class OnlineDistiller(Projection):
 
     def narrow(self, row: NDArray[np.int32]) -> NDArray[np.int32]:
         """What the student reads of one row of token ids."""
-        words, continuing = self.left_out.cpu().numpy(), self.continuing.cpu().numpy()
-        whole = np.append(~np.isin(row[1:], continuing), True)
-        kept: NDArray[np.int32] = row[~(np.isin(row, words) & whole)]
-        return kept
+        ids = torch.from_numpy(row[None].astype(np.int64)).to(self.left_out.device)
+        read = without_words(ids, torch.ones_like(ids), self.left_out, self.continuing)[0]
+        found: NDArray[np.int32] = read[0].cpu().numpy().astype(row.dtype)
+        return found
 
     def _ask(self, ids: Tensor, mask: Tensor) -> Lesson:
         first: Tensor | None = None

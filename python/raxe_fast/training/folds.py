@@ -28,7 +28,7 @@ __all__ = [
     "group_key",
     "own_sources",
     "restored_from",
-    "stack_folds",
+    "salted_folds",
     "tuned_from",
 ]
 
@@ -108,10 +108,10 @@ class Holdout:
         return None if holdout.fold is None else holdout
 
 
-def stack_folds(records: Sequence[Record], folds: int = 4) -> NDArray[np.int64]:
-    """(N,) fold numbers for votes out of fold, relatives together. Salted: the texts that an
-    encoder has not seen are one fold of the plain digest, and would all land in one."""
-    return np.array([fold_of(f"stack:{group_key(r)}", folds) for r in records], dtype=np.int64)
+def salted_folds(salt: str, records: Sequence[Record], folds: int) -> NDArray[np.int64]:
+    """(N,) fold numbers, relatives together, for what is judged out of fold. Salted: the texts that
+    an encoder has not seen are one fold of the plain digest, and would all land in one."""
+    return np.array([fold_of(f"{salt}:{group_key(r)}", folds) for r in records], dtype=np.int64)
 
 
 def check_holdout(encoder_dir: Path | str, holdout: Holdout) -> None:

@@ -41,6 +41,7 @@ __all__ = [
     "hide_columns",
     "label_weights",
     "out_of_fold",
+    "window_weights",
     "worst_windows",
 ]
 
@@ -196,7 +197,7 @@ def fit_binary(
     (rows, H) vectors, (rows,) text number of each row, (texts,) labels 0 or 1.
     """
     labels = text_label[owner]
-    weights = _shares(owner, text_label, config)
+    weights = window_weights(owner, text_label, config)
     forest = fit_forest(
         vectors, labels, config.binary, classes=2, weights=weights, seed=config.seed, jobs=jobs,
         oob=True,
@@ -212,7 +213,7 @@ def fit_binary(
     return forest, rows
 
 
-def _shares(owner: Ints, text_label: Ints, config: HeadsConfig) -> Floats:
+def window_weights(owner: Ints, text_label: Ints, config: HeadsConfig) -> Floats:
     """(rows,) weights of windows: those of an attack share one, unless all are labelled alike."""
     sizes = np.bincount(owner, minlength=len(text_label))[owner]
     return np.where((text_label[owner] == 1) & (config.labelling != "all"), 1.0 / sizes, 1.0)
@@ -233,7 +234,7 @@ def out_of_fold(
     of what was made of it, inside. folds: (texts,) numbers, relatives together.
     """
     votes = np.full(len(owner), 0.5)
-    weights = None if config.labelling == "worst" else _shares(owner, text_label, config)
+    weights = None if config.labelling == "worst" else window_weights(owner, text_label, config)
     for fold in np.unique(folds[owner]):
         inside = folds[owner] != fold
         forest = fit_forest(

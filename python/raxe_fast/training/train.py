@@ -26,7 +26,7 @@ from raxe_fast.training.class_priors import fit_class_shares
 from raxe_fast.training.corpus import Corpus, Record, find_split, read_corpus
 from raxe_fast.training.feature_fit import fit_features, window_evidence
 from raxe_fast.training.feature_parts import FEATURES_FILE, Rows, save_features
-from raxe_fast.training.folds import Holdout, own_sources, stack_folds
+from raxe_fast.training.folds import Holdout, own_sources, salted_folds
 from raxe_fast.training.heads import (
     HeadsConfig,
     export_forest,
@@ -57,6 +57,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 __all__ = ["TrainOptions", "train"]
+
+_STACK_FOLDS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,11 +178,17 @@ def train(
     hide = files.hidden_size if fit is not None and not config.embedding else 0
     if options.search:
         tried = candidates(config)
-        seen = (hide_columns(rows[name].binary, hide) for name in ("train", "dev"))
         best, searched = search_binary(
-            learn, dev, tried, options.jobs, columns=(next(seen), next(seen)),
+            learn,
+            dev,
+            tried,
+            options.jobs,
+            columns=(
+                hide_columns(rows["train"].binary, hide),
+                hide_columns(rows["dev"].binary, hide),
+            ),
             unseen=None if holdout is None else learn_unseen,
-        )  # fmt: skip
+        )
         config = tried[best]
         clock.done("search")
     label_weight = label_weights(learn.records, learn_unseen)
@@ -198,7 +206,7 @@ def train(
         details=rows["train"].full,
         label_weight=label_weight,
         hide=hide,
-        folds=None if fit is None else stack_folds(learn.records),
+        folds=None if fit is None else salted_folds("stack", learn.records, _STACK_FOLDS),
         jobs=options.jobs,
     )
     clock.done("heads")
