@@ -185,7 +185,7 @@ def cross_entropy(logit, target):
 def test_evidence_loss_by_hand():
     import torch
 
-    from raxe_fast.training.finetune_model import evidence_loss
+    from raxe_fast.training.finetune_model import evidence_loss, strongest
     from raxe_fast.training.finetune_options import LossWeights
 
     weights = LossWeights(peak=0.5, tokens=0.25, smoothing=0.1)
@@ -193,17 +193,18 @@ def test_evidence_loss_by_hand():
     label = torch.tensor([1, 0])
     unknown = torch.full((2, 3), -1, dtype=torch.int8)
     peak = (cross_entropy(2.0, 0.95) + cross_entropy(-2.0, 0.05)) / 2
-    found = evidence_loss(values, mask, label, unknown, weights)
+    found = evidence_loss(strongest(values, mask), values, label, unknown, weights)
     assert float(found) == pytest.approx(0.5 * peak, rel=1e-5)
 
     places = torch.tensor([[0, 1, -1], [-1, -1, -1]], dtype=torch.int8)
     tokens = (cross_entropy(1.0, 0.0) + cross_entropy(2.0, 1.0)) / 2
-    found = evidence_loss(values, mask, label, places, weights)
+    found = evidence_loss(strongest(values, mask), values, label, places, weights)
     assert float(found) == pytest.approx(0.5 * peak + 0.25 * tokens, rel=1e-5)
     better = values.clone()
     better[0, 0] = -3.0  # a token outside the payload
     better[0, 1] = 6.0  # one inside
-    assert float(evidence_loss(better, mask, label, places, weights)) < float(found)
+    improved = evidence_loss(strongest(better, mask), better, label, places, weights)
+    assert float(improved) < float(found)
 
 
 # ---- noise ---------------------------------------------------------------------------------------
@@ -248,7 +249,7 @@ def test_the_network_learns_where_the_attack_stands(tiny_checkpoint):
     from raxe_fast.training.encoder_source import load_source
     from raxe_fast.training.finetune_data import Classes
     from raxe_fast.training.finetune_eval import row_logits, score_rows
-    from raxe_fast.training.finetune_model import Network, evidence_loss
+    from raxe_fast.training.finetune_model import Network, evidence_loss, strongest
     from raxe_fast.training.finetune_options import LossWeights
 
     classes = Classes.of([Record("a", 1, "jailbreak", "x"), Record("b", 0, "", "chat")])
@@ -273,7 +274,8 @@ def test_the_network_learns_where_the_attack_stands(tiny_checkpoint):
         evidence = network.evidence(network.states(ids, mask))
         label = torch.tensor([1, 0] * 4)
         places = torch.tensor([p for _, p in rows], dtype=torch.int8)
-        loss = evidence_loss(evidence, mask, label, places, LossWeights())
+        peak = strongest(evidence, mask)
+        loss = evidence_loss(peak, evidence, label, places, LossWeights())
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

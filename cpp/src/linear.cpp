@@ -19,48 +19,90 @@ bool all_finite(const std::vector<float>& values) noexcept {
   return true;
 }
 
-// One partial sum per lane, in registers of whatever width: the additions are the same ones.
-using Lanes = float __attribute__((vector_size(kLanes * sizeof(float))));
+// GCC takes no vector_size that depends on a template's argument.
+using Lanes4 = float __attribute__((vector_size(16)));
+using Lanes8 = float __attribute__((vector_size(32)));
+using Lanes16 = float __attribute__((vector_size(64)));
 
-[[gnu::always_inline]] inline float dot_lanes(const float* a, const float* b, std::size_t n) {
-  Lanes sums{};
+// kRows rows with one x: each load of x serves all of them, and their chains overlap. There is one
+// partial sum per lane, whatever the width of the registers: the additions are the same ones.
+template <typename Lanes, std::size_t kRows>
+[[gnu::always_inline]] inline void dot_lanes(const float* rows, std::size_t stride, const float* x,
+                                             std::size_t n, float* out) {
+  constexpr std::size_t kWidth = sizeof(Lanes) / sizeof(float);
+  constexpr std::size_t kParts = kLanes / kWidth;
+  Lanes sums[kRows][kParts] = {};
   std::size_t i = 0;
   for (; i + kLanes <= n; i += kLanes) {
-    Lanes x, y;
-    std::memcpy(&x, a + i, sizeof x);
-    std::memcpy(&y, b + i, sizeof y);
-    sums += x * y;
+    for (std::size_t part = 0; part < kParts; ++part) {
+      Lanes value;
+      std::memcpy(&value, x + i + part * kWidth, sizeof value);
+      for (std::size_t r = 0; r < kRows; ++r) {
+        Lanes row;
+        std::memcpy(&row, rows + r * stride + i + part * kWidth, sizeof row);
+        sums[r][part] += row * value;
+      }
+    }
   }
-  float lanes[kLanes];
-  std::memcpy(lanes, &sums, sizeof lanes);
-  for (std::size_t k = 0; i < n; ++i, ++k) lanes[k] += a[i] * b[i];
-  for (std::size_t width = kLanes / 2; width > 0; width /= 2) {
-    for (std::size_t k = 0; k < width; ++k) lanes[k] += lanes[k + width];
+  for (std::size_t r = 0; r < kRows; ++r) {
+    float lanes[kLanes];
+    if (i < n) {
+      std::memcpy(lanes, sums[r], sizeof lanes);
+      for (std::size_t k = i; k < n; ++k) lanes[k - i] += rows[r * stride + k] * x[k];
+      std::memcpy(sums[r], lanes, sizeof lanes);
+    }
+    for (std::size_t parts = kParts / 2; parts > 0; parts /= 2) {
+      for (std::size_t part = 0; part < parts; ++part) sums[r][part] += sums[r][part + parts];
+    }
+    std::memcpy(lanes, sums[r], sizeof sums[r][0]);
+    for (std::size_t width = kWidth / 2; width > 0; width /= 2) {
+      for (std::size_t k = 0; k < width; ++k) lanes[k] += lanes[k + width];
+    }
+    out[r] = lanes[0];
   }
-  return lanes[0];
 }
 
-using DotKernel = float (*)(const float*, const float*, std::size_t);
+template <typename Lanes>
+[[gnu::always_inline]] inline void dots_lanes(const float* rows, std::size_t count,
+                                              std::size_t stride, const float* x, std::size_t n,
+                                              float* out) {
+  constexpr std::size_t kTogether = 4;
+  std::size_t r = 0;
+  for (; r + kTogether <= count; r += kTogether) {
+    dot_lanes<Lanes, kTogether>(rows + r * stride, stride, x, n, out + r);
+  }
+  for (; r < count; ++r) dot_lanes<Lanes, 1>(rows + r * stride, stride, x, n, out + r);
+}
 
-float dot_scalar(const float* a, const float* b, std::size_t n) { return dot_lanes(a, b, n); }
+using DotKernel = void (*)(const float*, std::size_t, std::size_t, const float*, std::size_t,
+                           float*);
+
+void dots_scalar(const float* rows, std::size_t count, std::size_t stride, const float* x,
+                 std::size_t n, float* out) {
+  dots_lanes<Lanes4>(rows, count, stride, x, n, out);
+}
 
 // Indexed by vector_level(). This file is compiled without contraction, so no level has multiply-adds.
 #if defined(__x86_64__)
-[[gnu::target("avx2")]] float dot_avx2(const float* a, const float* b, std::size_t n) {
-  return dot_lanes(a, b, n);
+[[gnu::target("avx2")]] void dots_avx2(const float* rows, std::size_t count, std::size_t stride,
+                                       const float* x, std::size_t n, float* out) {
+  dots_lanes<Lanes8>(rows, count, stride, x, n, out);
 }
-[[gnu::target("avx512f")]] float dot_avx512(const float* a, const float* b, std::size_t n) {
-  return dot_lanes(a, b, n);
+[[gnu::target("avx512f")]] void dots_avx512(const float* rows, std::size_t count,
+                                            std::size_t stride, const float* x, std::size_t n,
+                                            float* out) {
+  dots_lanes<Lanes16>(rows, count, stride, x, n, out);
 }
-constexpr std::array<DotKernel, 3> kDot{dot_scalar, dot_avx2, dot_avx512};
+constexpr std::array<DotKernel, 3> kDots{dots_scalar, dots_avx2, dots_avx512};
 #else
-constexpr std::array<DotKernel, 3> kDot{dot_scalar, dot_scalar, dot_scalar};
+constexpr std::array<DotKernel, 3> kDots{dots_scalar, dots_scalar, dots_scalar};
 #endif
 
 }  // namespace
 
-float dot(const float* a, const float* b, std::size_t n) noexcept {
-  return kDot[vector_level()](a, b, n);
+void dots(const float* rows, std::size_t count, std::size_t stride, const float* x, std::size_t n,
+          float* out) noexcept {
+  kDots[vector_level()](rows, count, stride, x, n, out);
 }
 
 LinearLayer::LinearLayer(const std::vector<float>& weights, const std::vector<float>& bias,
@@ -75,9 +117,8 @@ LinearLayer::LinearLayer(const std::vector<float>& weights, const std::vector<fl
 }
 
 void LinearLayer::operator()(const float* x, float* out) const noexcept {
-  for (std::size_t k = 0; k < bias_.size(); ++k) {
-    out[k] = dot(weights_.data() + k * inputs_, x, inputs_) + bias_[k];
-  }
+  dots(weights_.data(), bias_.size(), inputs_, x, inputs_, out);
+  for (std::size_t k = 0; k < bias_.size(); ++k) out[k] += bias_[k];
 }
 
 }  // namespace raxe_fast

@@ -24,10 +24,19 @@ Passage PassageFinder::operator()(const float* tokens, std::size_t count, const 
   const std::size_t hidden = weights_.size();
   scratch.clear();
   std::size_t first = count;  // padding stands at either end only
-  for (std::size_t i = 0; i < count; ++i) {
-    if (mask != nullptr && mask[i] == 0) continue;
-    first = std::min(first, i);
-    scratch.push_back(dot(tokens + i * hidden, weights_.data(), hidden));
+  for (std::size_t i = 0; i < count;) {
+    const auto kept = [&](std::size_t token) { return mask == nullptr || mask[token] != 0; };
+    const std::size_t begin = i;
+    while (i < count && kept(i)) ++i;
+    if (i == begin) {
+      ++i;
+      continue;
+    }
+    first = std::min(first, begin);
+    const std::size_t before = scratch.size();
+    scratch.resize(before + (i - begin));
+    dots(tokens + begin * hidden, i - begin, hidden, weights_.data(), hidden,
+         scratch.data() + before);
   }
   if (scratch.empty()) return {};
 

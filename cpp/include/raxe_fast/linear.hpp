@@ -8,9 +8,11 @@
 
 namespace raxe_fast {
 
-// Sum of a[i] * b[i], i < n. The order of summation is fixed (16 interleaved partial sums), so the
-// result is the same on every machine, whatever its vector width.
-[[nodiscard]] float dot(const float* a, const float* b, std::size_t n) noexcept;
+// out[r] = sum of rows[r * stride + i] * x[i], i < n, for r < count. The order of each summation is
+// fixed (16 interleaved partial sums), so the result is the same on every machine, whatever its
+// vector width, and whatever rows stand beside it.
+void dots(const float* rows, std::size_t count, std::size_t stride, const float* x, std::size_t n,
+          float* out) noexcept;
 
 class LinearLayer {
  public:

@@ -52,6 +52,18 @@ def add_tuning_arguments(
     )
     parser.add_argument("--long-every", type=positive, default=5, help="default: %(default)s")
     parser.add_argument(
+        "--overlap-tokens",
+        type=int,
+        help="learn from whole texts, cut into windows of --max-tokens that share so many, as the "
+        "scanner will cut them; the worst stands for its text (default: from a window a draw)",
+    )
+    parser.add_argument(
+        "--text-tokens",
+        type=positive,
+        default=1000,
+        help="of a longer text a stretch, with --overlap-tokens (default: %(default)s)",
+    )
+    parser.add_argument(
         "--batch-tokens",
         type=positive,
         default=batch_tokens,
@@ -118,6 +130,8 @@ def tuning_options(args: Namespace) -> FinetuneOptions:
         max_tokens=args.max_tokens,
         long_tokens=args.long_tokens,
         long_every=args.long_every,
+        overlap_tokens=args.overlap_tokens,
+        text_tokens=args.text_tokens,
         batch_tokens=args.batch_tokens,
         rate=args.rate,
         dropout=args.dropout,

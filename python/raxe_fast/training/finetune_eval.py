@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["Evaluator", "row_logits", "score_rows", "window_logits"]
 
 _WINDOW_CAP = 4
+# Of windows as the scanner will cut them: a text of some thousand tokens.
+_SCANNED_CAP = 64
 
 
 def row_logits(
@@ -70,11 +72,13 @@ def window_logits(trainer: Trainer, texts: Sequence[str]) -> tuple[Floats, Ints]
     return row_logits(trainer.network, rows, trainer.options.batch_tokens)[0], owner
 
 
-def _cut(windower: Windower, texts: Sequence[str]) -> tuple[list[NDArray[np.int64]], Ints]:
+def _cut(
+    windower: Windower, texts: Sequence[str], cap: int = _WINDOW_CAP
+) -> tuple[list[NDArray[np.int64]], Ints]:
     rows: list[NDArray[np.int64]] = []
     owner: list[int] = []
     for index, text in enumerate(texts):
-        for window in windower.windows(text, max_windows=_WINDOW_CAP).windows:
+        for window in windower.windows(text, max_windows=cap).windows:
             rows.append(window.ids[0])
             owner.append(index)
     return rows, np.array(owner, dtype=np.int64)
@@ -82,7 +86,7 @@ def _cut(windower: Windower, texts: Sequence[str]) -> tuple[list[NDArray[np.int6
 
 class Evaluator:
     """A fixed set of labelled texts. The score of a text is that of its worst window, of at most
-    four."""
+    four; where ``overlap`` says how windows will be cut, of 64."""
 
     def __init__(
         self,
@@ -91,14 +95,17 @@ class Evaluator:
         max_tokens: int,
         limit: int | None,
         seed: int,
+        overlap: int | None = None,
     ) -> None:
         if limit is not None and len(records) > limit:
             chosen = np.random.default_rng(seed).permutation(len(records))[:limit]
             records = [records[i] for i in sorted(chosen.tolist())]
-        windower = Windower(tokenizer, max_tokens=max_tokens, overlap=max_tokens // 4)
+        shared = max_tokens // 4 if overlap is None else overlap
+        windower = Windower(tokenizer, max_tokens=max_tokens, overlap=shared)
+        cap = _WINDOW_CAP if overlap is None else _SCANNED_CAP
         self.records = list(records)
         self.label = np.array([record.label for record in records], dtype=np.int64)
-        self.rows, self.owner = _cut(windower, [record.text for record in records])
+        self.rows, self.owner = _cut(windower, [record.text for record in records], cap)
 
     @property
     def tokens(self) -> int:

@@ -226,12 +226,11 @@ def strongest(evidence: Tensor, mask: Tensor) -> Tensor:
 
 
 def evidence_loss(
-    evidence: Tensor, mask: Tensor, label: Tensor, places: Tensor, weights: LossWeights
+    peak: Tensor, evidence: Tensor, label: Tensor, places: Tensor, weights: LossWeights
 ) -> Tensor:
-    """Binary cross-entropy of the strongest passage, and of the tokens of texts whose payload's
-    place is known (``places`` as finetune_data.payload_places gives them)."""
+    """Binary cross-entropy of the (B,) strongest passages of texts, and of the tokens of windows
+    whose payload's place is known (``places`` as finetune_data.payload_places gives them)."""
     target = label.float() * (1 - weights.smoothing) + weights.smoothing / 2
-    peak = strongest(evidence, mask)
     loss = weights.peak * F.binary_cross_entropy_with_logits(peak, target)
     known = places >= 0
     if bool(known.any()):

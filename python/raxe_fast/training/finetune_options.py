@@ -17,12 +17,14 @@ __all__ = ["FREE", "FinetuneOptions", "LossWeights", "plain"]
 class LossWeights:
     """Weights beside the binary loss, whose targets are smoothed by ``smoothing``. ``peak`` is that
     of the binary loss on the strongest passage, ``tokens`` that of the tokens whose place inside or
-    outside a payload is known."""
+    outside a payload is known. ``outside`` is that of windows that hold nothing of a known payload,
+    where whole texts are learnt from."""
 
     family: float = 0.4
     subfamily: float = 0.4
     peak: float = 0.6
     tokens: float = 0.4
+    outside: float = 0.15
     contrastive: float = 0.1
     temperature: float = 0.1
     smoothing: float = 0.02
@@ -42,13 +44,16 @@ class FinetuneOptions:
     ``threads`` None leaves torch's own number.
 
     Every ``long_every``-th section of an epoch reads windows of ``long_tokens`` tokens, so that
-    the network knows the lengths it will meet. ``noise`` is the share of tokens that are replaced
-    by others of the batch. ``dropout`` None keeps the encoder's own; 0 trains twice as fast on a
-    CPU, where random numbers are dear. ``unread`` names attack subfamilies that are not learnt
-    from: nobody reads base64, the scanner decodes it first. ``exclude`` holds ids of training
-    records to leave out (suspected label errors). ``own_texts`` adds the texts in own_texts/.
-    ``source_weights`` holds beginnings of source names (``own:`` for all own texts), and how many
-    times as often such a source is drawn as its size alone would have it.
+    the network knows the lengths it will meet. With ``overlap_tokens`` whole texts are learnt from
+    instead (see finetune_whole): stretches of up to ``text_tokens`` tokens of a text, cut into
+    windows of ``max_tokens`` that share ``overlap_tokens``. ``noise`` is the share of tokens
+    that are replaced by others of the batch. ``dropout`` None keeps the encoder's own; 0 trains
+    twice as fast on a CPU, where random numbers are dear. ``unread`` names attack subfamilies
+    that are not learnt from: nobody reads base64, the scanner decodes it first. ``exclude``
+    holds ids of training records to leave out (suspected label errors). ``own_texts`` adds the
+    texts in own_texts/. ``source_weights`` holds beginnings of source names (``own:`` for all
+    own texts), and how many times as often such a source is drawn as its size alone would have
+    it.
     """
 
     epochs: float = 2.0
@@ -56,6 +61,8 @@ class FinetuneOptions:
     max_tokens: int = 160
     long_tokens: int = 256
     long_every: int = 5
+    overlap_tokens: int | None = None
+    text_tokens: int = 1000
     batch_tokens: int = 4096
     noise: float = 0.04
     dropout: float | None = 0.0
@@ -89,6 +96,12 @@ class FinetuneOptions:
             )
         if self.long_every < 1 or self.long_tokens < self.max_tokens:
             raise ValueError("long_every must be positive and long_tokens at least max_tokens")
+        if self.overlap_tokens is not None and not 0 <= self.overlap_tokens < self.max_tokens - 2:
+            raise ValueError(
+                f"windows of {self.max_tokens} tokens cannot share {self.overlap_tokens}"
+            )
+        if self.text_tokens < 1:
+            raise ValueError("text_tokens must be positive")
         if not all(weight > 0 for _, weight in self.source_weights):
             raise ValueError("the weight of a source must be positive")
         if not 0 <= self.noise < 1:

@@ -38,8 +38,10 @@ class SamplerOptions:
     weight (that of the longest beginning of its name in ``source_weights``, 1 without one), and no
     source more than ``max_repeats`` times its size. Windows have at most ``max_tokens`` tokens with
     the two special ones, in every ``long_every``-th section of an epoch ``long_tokens``; batches
-    have at most ``batch_tokens`` after padding. Mining draws at most ``hard_share`` of the harmless
-    texts ``hard_weight`` times as often, and only those with a binary logit above ``hard_logit``.
+    have at most ``batch_tokens`` after padding. With ``text_tokens`` a draw is a stretch of at
+    most so many tokens of a text instead, to be cut into windows later. Mining draws at most
+    ``hard_share`` of the harmless texts ``hard_weight`` times as often, and only those with a
+    binary logit above ``hard_logit``.
     """
 
     samples: int
@@ -51,6 +53,7 @@ class SamplerOptions:
     long_tokens: int = 256
     long_every: int = 5
     batch_tokens: int = 4096
+    text_tokens: int | None = None
     hard_share: float = 0.03
     hard_weight: float = 3.0
     hard_logit: float = -2.0
@@ -59,8 +62,8 @@ class SamplerOptions:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Rows of a training set, the first token of the window of each, and how many tokens, without
-    the special ones, a window may have."""
+    """Rows of a training set, the first token of the window (or stretch) of each, and how many
+    tokens, without the special ones, it may have."""
 
     rows: tuple[int, ...]
     starts: tuple[int, ...]
@@ -154,6 +157,8 @@ def epoch_batches(
     chances = rng.random((len(sample), 3))
     long = (np.arange(len(sample)) // _SECTION) % options.long_every == options.long_every - 1
     rooms = np.where(long, options.long_tokens, options.max_tokens) - 2
+    if options.text_tokens is not None:
+        rooms = np.full(len(sample), options.text_tokens)
     starts, lengths = [], np.zeros(len(sample), dtype=np.int64)
     for i, row in enumerate(sample.tolist()):
         tokens, room = data.tokens[row], int(rooms[i])
@@ -169,24 +174,27 @@ def epoch_batches(
                 tuple(starts[i] for i in group),
                 int(rooms[begin]),
             )
-            for group in by_tokens(lengths, ordered, options.batch_tokens)
+            for group in by_tokens(
+                lengths, ordered, options.batch_tokens, padded=options.text_tokens is None
+            )
         ]
         batches += [section[i] for i in rng.permutation(len(section))]
     return batches
 
 
-def by_tokens(lengths: Ints, order: Ints, budget: int) -> list[list[int]]:
+def by_tokens(lengths: Ints, order: Ints, budget: int, *, padded: bool = True) -> list[list[int]]:
     """Cuts ``order`` into groups whose size times longest member stays within ``budget``, or that
-    have one member."""
+    have one member. Not ``padded``: whose sum does."""
     groups: list[list[int]] = []
-    longest = 0
+    longest = total = 0
     for index in order.tolist():
-        longest = max(longest, int(lengths[index]))
-        if groups and (len(groups[-1]) + 1) * longest <= budget:
+        longest, total = max(longest, int(lengths[index])), total + int(lengths[index])
+        size = (len(groups[-1]) + 1) * longest if groups and padded else total
+        if groups and size <= budget:
             groups[-1].append(index)
         else:
             groups.append([index])
-            longest = int(lengths[index])
+            longest = total = int(lengths[index])
     return groups
 
 

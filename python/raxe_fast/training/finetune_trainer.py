@@ -25,6 +25,7 @@ from raxe_fast.training.finetune_model import (
     choose_precision,
     evidence_loss,
     multi_task_loss,
+    strongest,
     with_noise,
 )
 from raxe_fast.training.finetune_options import FREE, FinetuneOptions, plain
@@ -36,8 +37,15 @@ from raxe_fast.training.finetune_sampler import (
     epoch_size,
     mined_weights,
 )
+from raxe_fast.training.finetune_whole import (
+    highest,
+    in_windows,
+    outside_loss,
+    worst_windows,
+)
 from raxe_fast.training.folds import own_sources, restored_from
 from raxe_fast.training.hardware import hardware
+from raxe_fast.training.metrics import Ints
 
 if TYPE_CHECKING:
     from raxe_fast.training.distill_loss import Distiller
@@ -85,14 +93,21 @@ class Trainer:
             long_every=options.long_every,
             source_weights=options.source_weights,
             batch_tokens=options.batch_tokens,
+            text_tokens=None if options.overlap_tokens is None else options.text_tokens,
             seed=options.seed,
         )
-        window = min(source.max_tokens or 256, int(source.number("max_position_embeddings", 512)))
-        window = min(window, options.batch_tokens)
-        self.dev = Evaluator(inputs.dev, inputs.tokenizer, window, options.eval_texts, options.seed)
-        self.final_dev = Evaluator(inputs.dev, inputs.tokenizer, window, None, options.seed)
-        self.held = Evaluator(
-            inputs.held, inputs.tokenizer, window, options.eval_texts, options.seed
+        window = min(source.max_tokens or 256, positions, options.batch_tokens)
+        if options.overlap_tokens is not None:
+            window = min(window, options.max_tokens)
+        self.dev, self.final_dev, self.held = (
+            Evaluator(
+                records, inputs.tokenizer, window, limit, options.seed, options.overlap_tokens
+            )
+            for records, limit in (
+                (inputs.dev, options.eval_texts),
+                (inputs.dev, None),
+                (inputs.held, options.eval_texts),
+            )
         )
         self.total = options.epochs * epoch_size(inputs.train, self.sampler)
         self.epoch = self.batch = self.step = self.seen = self.tokens = self.evaluated = 0
@@ -111,7 +126,10 @@ class Trainer:
         self._train_also(distiller.projection)
 
     def learn_beside(self, beside: OnlineDistiller) -> None:
-        """Adds teachers that read along; before the run."""
+        """Adds teachers that read along; before the run. Raises ValueError where whole texts are
+        learnt from."""
+        if self.options.overlap_tokens is not None:
+            raise ValueError("teachers read beside a student that learns from single windows only")
         self.beside = beside
         self._train_also(beside.projection)
 
@@ -203,17 +221,29 @@ class Trainer:
         window = self.inputs.train.tokens[index].ids[start : start + room]
         return np.concatenate([[first], window, [last]]).astype(np.int32)
 
+    def windows(self, batch: Batch) -> tuple[Batch, Ints | None]:
+        """What is read of a batch, and whose each window is where whole texts are learnt from."""
+        overlap = self.options.overlap_tokens
+        if overlap is None:
+            return batch, None
+        return in_windows(batch, self.inputs.train.tokens, self.options.max_tokens - 2, overlap)
+
+    def rows(self, batch: Batch) -> list[np.ndarray[Any, np.dtype[np.int32]]]:
+        """Token ids of the windows of a batch, with the special ones."""
+        return [
+            self.row(i, start, batch.room)
+            for i, start in zip(batch.rows, batch.starts, strict=True)
+        ]
+
     def train_on(self, batch: Batch) -> None:
         factor = self.factor()
         for group, rate in zip(self.optimiser.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor
         train, device = self.inputs.train, self.network.device
-        rows = [
-            self.row(i, start, batch.room)
-            for i, start in zip(batch.rows, batch.starts, strict=True)
-        ]
-        ids, mask = self.network.batch(rows)
-        places = torch.from_numpy(payload_places(train, batch, ids.shape[1])).to(device)
+        network, weights = self.network, self.options.loss
+        windows, owners = self.windows(batch)
+        ids, mask = network.batch(self.rows(windows))
+        places = torch.from_numpy(payload_places(train, windows, ids.shape[1])).to(device)
         read = ids.numel()
         lesson: Lesson | None = None
         if self.beside is not None:
@@ -224,21 +254,29 @@ class Trainer:
             torch.from_numpy(part[index]).to(device)
             for part in (train.label, train.family, train.subfamily)
         )
-        states = self.network.states(ids, mask)
-        embedding = self.network.pool(states, mask)
-        evidence = self.network.evidence(states)
-        loss = multi_task_loss(self.network, embedding, label, family, subfamily, self.options.loss)
-        loss = loss + evidence_loss(evidence, mask, label, places, self.options.loss)
+        states = network.states(ids, mask)
+        embedding = network.pool(states, mask)
+        evidence = network.evidence(states)
+        peak = strongest(evidence, mask)
+        loss = states.new_zeros(())
+        if owners is not None:
+            owner = torch.from_numpy(owners).to(device)
+            logits = network.logits(embedding)[0]
+            loss = loss + outside_loss(logits, places, weights)
+            embedding = embedding[worst_windows(logits, owner, len(index))]
+            peak = highest(peak, owner, len(index))
+        loss = loss + multi_task_loss(network, embedding, label, family, subfamily, weights)
+        loss = loss + evidence_loss(peak, evidence, label, places, weights)
         if self.distiller is not None:
-            loss = loss + self.distiller.loss(self.network, embedding, index)
+            loss = loss + self.distiller.loss(network, embedding, index)
         if self.beside is not None and lesson is not None:
-            loss = loss + self.beside.loss(self.network, embedding, evidence, mask, lesson)
+            loss = loss + self.beside.loss(network, embedding, evidence, mask, lesson)
         self.optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
-        nn.utils.clip_grad_norm_(self.network.modules.parameters(), self.options.clip)
+        nn.utils.clip_grad_norm_(network.modules.parameters(), self.options.clip)
         self.optimiser.step()
         with torch.no_grad():
-            self.scores[index] = self.network.logits(embedding)[0].cpu().double().numpy()
+            self.scores[index] = network.logits(embedding)[0].cpu().double().numpy()
         self.losses.append(float(loss.item()))
         self.step, self.seen = self.step + 1, self.seen + len(batch.rows)
         self.tokens += read
@@ -252,11 +290,15 @@ class Trainer:
         train = self.inputs.train
         known = np.flatnonzero((train.label == 0) & np.isfinite(self.scores))
         pool = known[np.argsort(-self.scores[known], kind="stable")][: self.options.mine_pool]
-        rows = [self.row(int(i), 0, self.sampler.max_tokens - 2) for i in pool]
+        room = self.sampler.text_tokens or self.sampler.max_tokens - 2
+        windows, owners = self.windows(Batch(tuple(pool.tolist()), (0,) * len(pool), room))
+        rows = self.rows(windows)
         if self.beside is not None:
             rows = [self.beside.narrow(row) for row in rows]
-        fresh = np.full(len(train), np.nan)
-        fresh[pool] = score_rows(self.network, rows, self.options.batch_tokens)[0]
+        scores = score_rows(self.network, rows, self.options.batch_tokens)[0]
+        fresh = np.full(len(train), -np.inf)
+        np.maximum.at(fresh, pool if owners is None else pool[owners], scores)
+        fresh[np.isneginf(fresh)] = np.nan
         self.weights = mined_weights(train, fresh, self.sampler)
         self.scores[:] = np.nan
         self.note("mine", scored=len(pool), raised=int((self.weights > 1).sum()))
