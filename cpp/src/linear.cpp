@@ -82,7 +82,8 @@ void dots_scalar(const float* rows, std::size_t count, std::size_t stride, const
   dots_lanes<Lanes4>(rows, count, stride, x, n, out);
 }
 
-// Indexed by vector_level(). This file is compiled without contraction, so no level has multiply-adds.
+// Indexed by vector_level(). This file is compiled without contraction: no level multiplies and
+// adds in one.
 #if defined(__x86_64__)
 [[gnu::target("avx2")]] void dots_avx2(const float* rows, std::size_t count, std::size_t stride,
                                        const float* x, std::size_t n, float* out) {

@@ -17,6 +17,12 @@ namespace {
 constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 constexpr float kInf = std::numeric_limits<float>::infinity();
 
+float dot(const float* a, const float* b, std::size_t n) {
+  float out = kNaN;
+  dots(a, 1, n, b, n, &out);
+  return out;
+}
+
 struct Exact {
   double value = 0.0, magnitude = 0.0;  // the sum, and that of the terms' absolute values
 };
@@ -90,6 +96,24 @@ TEST_CASE("linear rules: the same bits on every instruction set, at any alignmen
     std::vector<float> found;
     test::on_every_isa([&] { found.push_back(dot(a.data() + 3, b.data() + 1, n)); });
     for (const float value : found) CHECK(value == found.front());
+  }
+}
+
+TEST_CASE("linear rules: a row's sum does not depend on the rows beside it") {
+  std::mt19937 random(4);
+  for (const std::size_t n : {0U, 1U, 15U, 16U, 37U, 128U}) {
+    for (std::size_t count = 0; count <= 9; ++count) {
+      const std::size_t stride = n + 3;
+      const std::vector<float> rows = normal(random, count * stride), x = normal(random, n);
+      test::on_every_isa([&] {
+        std::vector<float> out(count + 1, kNaN);
+        dots(rows.data(), count, stride, x.data(), n, out.data());
+        for (std::size_t r = 0; r < count; ++r) {
+          CHECK(out[r] == dot(rows.data() + r * stride, x.data(), n));
+        }
+        CHECK(std::isnan(out[count]));
+      });
+    }
   }
 }
 
