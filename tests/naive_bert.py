@@ -34,6 +34,11 @@ class NaiveBert:
         """Of one text: after the embeddings and after each layer."""
         words = self.graph.tensors["embeddings.words"][ids].astype(np.float64)
         x = words * self.tensor("embeddings.words_scale")[ids]
+        if "embeddings.pairs" in self.graph.tensors:
+            table = self.tensor("embeddings.pairs") * self.tensor("embeddings.pairs_scale")
+            for i, token in enumerate(ids.tolist()):
+                before = ids.tolist()[i - 1] if i else 0
+                x[i] += table[(1000003 * before + 7919 * token) % (2**31 - 1) % len(table)]
         x = self.norm("embeddings.norm", x + self.tensor("embeddings.positions")[: len(ids)])
         states = [x]
         for index in range(self.layers):

@@ -549,7 +549,8 @@ class LayerArrays {
 PyEncoder make_encoder(const In<std::int8_t, 2>& words, const In<float, 1>& word_scale,
                        const In<float, 2>& positions, const In<float, 1>& gamma,
                        const In<float, 1>& beta, nb::list layers, std::size_t heads,
-                       float epsilon) {
+                       float epsilon, const std::optional<In<std::int8_t, 2>>& pairs,
+                       const std::optional<In<float, 1>>& pair_scale) {
   rf::EncoderWeights weights;
   weights.vocabulary = words.shape(0);
   weights.hidden = words.shape(1);
@@ -564,6 +565,20 @@ PyEncoder make_encoder(const In<std::int8_t, 2>& words, const In<float, 1>& word
   }
   if (gamma.shape(0) != weights.hidden || beta.shape(0) != weights.hidden) {
     throw std::invalid_argument("gamma and beta: not of the length of a row of words");
+  }
+  if (pairs.has_value() != pair_scale.has_value()) {
+    throw std::invalid_argument("pairs and pair_scale: one without the other");
+  }
+  if (pairs.has_value()) {
+    if (pairs->shape(0) == 0 || pairs->shape(1) != weights.hidden) {
+      throw std::invalid_argument("pairs: without rows, or these differ from words in length");
+    }
+    if (pair_scale->shape(0) != pairs->shape(0)) {
+      throw std::invalid_argument("pair_scale: not one entry per row of pairs");
+    }
+    weights.pair_rows = pairs->shape(0);
+    weights.pairs = pairs->data();
+    weights.pair_scale = pair_scale->data();
   }
   weights.words = words.data();
   weights.word_scale = word_scale.data();
@@ -1032,19 +1047,24 @@ void bind_encoder(nb::module_& m) {
                         "call.")
       .def("__init__", init(&make_encoder), "words"_a.noconvert(), "word_scale"_a.noconvert(),
            "positions"_a.noconvert(), "gamma"_a.noconvert(), "beta"_a.noconvert(), "layers"_a,
-           "heads"_a, "epsilon"_a = 1e-12F,
+           "heads"_a, "epsilon"_a = 1e-12F, "pairs"_a.noconvert() = nb::none(),
+           "pair_scale"_a.noconvert() = nb::none(),
            "words int8 (V, H) and word_scale float32 (V,), positions float32 (P, H), gamma and beta\n"
            "(H,) of the norm of the embeddings; all are copied. layers: for each a dict of\n"
            "{query,key,value,attention_out,intermediate,output}.weight int8 (inputs, outputs),\n"
            "within +-64, with .scale and .bias float32 (outputs,), and\n"
-           "{attention_norm,output_norm}.{gamma,beta} float32 (H,).\n\n"
+           "{attention_norm,output_norm}.{gamma,beta} float32 (H,). pairs int8 (R, H) and pair_scale\n"
+           "float32 (R,): rows that are added to the word of a token, by a hash of it and of the\n"
+           "token before it (raxe_fast/encoder.hpp, pair_row).\n\n"
            "Packs the weights for the instruction set in use, which stays that of this encoder.\n"
            "Raises TypeError for another dtype, rank or layout, ValueError for missing arrays, shapes\n"
            "that do not fit or are out of range, weights out of range, values that are not finite.",
            nb::sig("def __init__(self, words: NDArray[numpy.int8], word_scale: "
                    "NDArray[numpy.float32], positions: NDArray[numpy.float32], gamma: "
                    "NDArray[numpy.float32], beta: NDArray[numpy.float32], layers: list[dict[str, "
-                   "NDArray[typing.Any]]], heads: int, epsilon: float = 1e-12) -> None"))
+                   "NDArray[typing.Any]]], heads: int, epsilon: float = 1e-12, pairs: "
+                   "NDArray[numpy.int8] | None = None, pair_scale: NDArray[numpy.float32] | None = "
+                   "None) -> None"))
       .def("encode", &encode, "ids"_a.noconvert(),
            "ids: int64 (B, S), C order, without padding. Returns float32 (B, S, H): token\n"
            "embeddings. The GIL is released; the rows of a text do not depend on its batch.\n\n"

@@ -103,9 +103,9 @@ double bound_of(const LinearWeights& linear, double bound, const std::string& na
 }
 
 void check_activations(const EncoderWeights& w) {
-  require(128.0 * largest(w.word_scale, w.vocabulary) +
+  require(128.0 * (largest(w.word_scale, w.vocabulary) + largest(w.pair_scale, w.pair_rows)) +
                   largest(w.position, w.positions * w.hidden) <= kMaxActivation,
-          "word_scale and position may give values beyond 1e15");
+          "word_scale, pair_scale and position may give values beyond 1e15");
   double bound = bound_of(w.norm, w.hidden);
   for (std::size_t i = 0; i < w.layers.size(); ++i) {
     const EncoderLayerWeights& layer = w.layers[i];
@@ -139,6 +139,12 @@ void check(const EncoderWeights& w) {
   require(w.words != nullptr, "words is missing");
   check_floats(w.word_scale, w.vocabulary, "word_scale");
   check_floats(w.position, w.positions * w.hidden, "position");
+  require(w.pair_rows <= NativeEncoder::kMaxPairRows,
+          std::to_string(w.pair_rows) + " pair_rows are too many");
+  if (w.pair_rows > 0) {
+    require(w.pairs != nullptr, "pairs is missing");
+    check_floats(w.pair_scale, w.pair_rows, "pair_scale");
+  }
   check_norm(w.norm, w.hidden, "norm");
   for (std::size_t i = 0; i < w.layers.size(); ++i) {
     const EncoderLayerWeights& layer = w.layers[i];
@@ -242,6 +248,7 @@ class Arena {
 struct Scratch {
   QuantizedRows hidden, block, inner_block;  // all tokens; kRowBlock rows each
   std::int64_t* ids;
+  std::uint32_t* pair_rows;
   float *head_rows, *context, *sum, *inner;
   detail::HeadScratch head;
 
@@ -276,6 +283,7 @@ struct Scratch {
     };
     const std::size_t even = round_up(s.tokens, 16);
     take(ids, s.tokens);
+    take(pair_rows, s.tokens);
     rows(hidden, s.tokens, s.hidden);
     rows(block, kRowBlock, std::max(s.hidden, s.attention));
     rows(inner_block, kRowBlock, s.inner);
@@ -304,9 +312,9 @@ QuantizedRows from_row(const QuantizedRows& rows, std::size_t row, std::size_t w
 
 struct NativeEncoder::Packed {
   const EncoderKernels& kernels;
-  std::size_t hidden, positions, vocabulary, heads, attention, padded_head, inner;
-  ModelVector<std::int8_t> words;
-  ModelVector<float> word_scale, position;
+  std::size_t hidden, positions, vocabulary, pair_count, heads, attention, padded_head, inner;
+  ModelVector<std::int8_t> words, pairs;
+  ModelVector<float> word_scale, position, pair_scale;
   PackedNorm norm;
   std::vector<PackedLayer> layers;
 
@@ -315,13 +323,16 @@ struct NativeEncoder::Packed {
         hidden(w.hidden),
         positions(w.positions),
         vocabulary(w.vocabulary),
+        pair_count(w.pair_rows),
         heads(w.heads),
         attention(w.layers[0].query.outputs),
         padded_head(round_up(attention / w.heads, 32)),
         inner(w.layers[0].intermediate.outputs),
         words(w.words, w.words + w.vocabulary * w.hidden),
+        pairs(w.pairs, w.pairs + w.pair_rows * w.hidden),
         word_scale(copy(w.word_scale, w.vocabulary)),
         position(copy(w.position, w.positions * w.hidden)),
+        pair_scale(copy(w.pair_scale, w.pair_rows)),
         norm(w.norm, w.hidden, w.epsilon) {
     layers.reserve(w.layers.size());
     for (const EncoderLayerWeights& layer : w.layers) {
@@ -360,14 +371,33 @@ struct NativeEncoder::Packed {
                                     " is not in the vocabulary of " + std::to_string(vocabulary));
       }
     }
-    kernels.embed({words.data(), word_scale.data(), position.data()}, norm.view(), scratch.ids, 0,
-                  tokens, hidden, out, scratch.hidden);
+    if (pair_count > 0) find_pairs(tokens, scratch);
+    kernels.embed({words.data(), word_scale.data(), position.data(),
+                   pair_count > 0 ? pairs.data() : nullptr, pair_scale.data()},
+                  norm.view(), scratch.ids, scratch.pair_rows, 0, tokens, hidden, out,
+                  scratch.hidden);
     for (const PackedLayer& layer : layers) {
       attend(layer, tokens, scratch);
       const bool last = &layer == &layers.back();
       for (std::size_t row = 0; row < tokens; row += kRowBlock) {
         finish(layer, row, std::min(kRowBlock, tokens - row), last, scratch, out);
       }
+    }
+  }
+
+  // The tables are larger than the near caches and read here and there: all rows are asked for
+  // before the first is read.
+  void find_pairs(std::size_t tokens, const Scratch& scratch) const noexcept {
+    std::int64_t previous = 0;
+    for (std::size_t i = 0; i < tokens; ++i) {
+      const std::int64_t id = scratch.ids[i];
+      const std::size_t row = pair_row(previous, id, pair_count);
+      scratch.pair_rows[i] = static_cast<std::uint32_t>(row);
+      __builtin_prefetch(pair_scale.data() + row);
+      for (std::size_t at = 0; at < hidden; at += 64) {
+        __builtin_prefetch(pairs.data() + row * hidden + at);
+      }
+      previous = id;
     }
   }
 
@@ -400,7 +430,8 @@ struct NativeEncoder::Packed {
   }
 
   [[nodiscard]] std::size_t bytes() const noexcept {
-    std::size_t total = words.size() + 4 * (word_scale.size() + position.size() + 2 * hidden);
+    std::size_t total = words.size() + pairs.size() +
+                        4 * (word_scale.size() + pair_scale.size() + position.size() + 2 * hidden);
     for (const PackedLayer& layer : layers) {
       total += layer.attention_out.bytes() + layer.intermediate.bytes() + layer.output.bytes() +
                4 * 4 * hidden;

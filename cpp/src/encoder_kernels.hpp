@@ -62,6 +62,8 @@ struct EmbeddingTables {
   const std::int8_t* words;
   const float* word_scale;
   const float* position;
+  const std::int8_t* pairs;  // nullptr: none
+  const float* pair_scale;
 };
 
 struct Norm {
@@ -101,9 +103,10 @@ struct EncoderKernels {
   Packing packing;
   std::size_t panel;
 
-  // hidden[i] = norm(word of ids[i] + position i); quantised as well.
+  // hidden[i] = norm(word of ids[i] + position first + i + pair_rows[i] of the pairs); quantised as
+  // well. Without pairs pair_rows is not read.
   void (*embed)(const EmbeddingTables& tables, const Norm& norm, const std::int64_t* ids,
-                std::size_t first, std::size_t count, std::size_t width, float* hidden,
+                const std::uint32_t* pair_rows, std::size_t first, std::size_t count, std::size_t width, float* hidden,
                 QuantizedRows quantized) noexcept;
   // out = norm(x + residual), rows of `width`; in place or onto residual allowed. quantized.values
   // may be nullptr.

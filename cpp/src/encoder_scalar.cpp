@@ -74,14 +74,18 @@ void norm_row(const float* x, const float* residual, const Norm& norm, std::size
 }
 
 void embed(const EmbeddingTables& tables, const Norm& norm, const std::int64_t* ids,
-           std::size_t first, std::size_t count, std::size_t width, float* hidden,
-           QuantizedRows quantized) noexcept {
+           const std::uint32_t* pair_rows, std::size_t first, std::size_t count, std::size_t width,
+           float* hidden, QuantizedRows quantized) noexcept {
   for (std::size_t r = 0; r < count; ++r) {
     const auto id = static_cast<std::size_t>(ids[r]);
     float* const row = hidden + r * width;
     for (std::size_t i = 0; i < width; ++i) {
       row[i] = fma(static_cast<float>(tables.words[id * width + i]), tables.word_scale[id],
                    tables.position[(first + r) * width + i]);
+      if (tables.pairs != nullptr) {
+        row[i] = fma(static_cast<float>(tables.pairs[pair_rows[r] * width + i]),
+                     tables.pair_scale[pair_rows[r]], row[i]);
+      }
     }
     norm_row(row, nullptr, norm, width, row, quantized, r);
   }

@@ -101,8 +101,8 @@ RAXE_INLINE void norm_row(const float* x, const float* residual, const Norm& nor
 
 template <class V>
 void embed(const EmbeddingTables& tables, const Norm& norm, const std::int64_t* ids,
-           std::size_t first, std::size_t count, std::size_t width, float* hidden,
-           QuantizedRows quantized) noexcept {
+           const std::uint32_t* pair_rows, std::size_t first, std::size_t count, std::size_t width,
+           float* hidden, QuantizedRows quantized) noexcept {
   for (std::size_t r = 0; r < count; ++r) {
     const auto id = static_cast<std::size_t>(ids[r]);
     const std::int8_t* const word = tables.words + id * width;
@@ -111,6 +111,13 @@ void embed(const EmbeddingTables& tables, const Norm& norm, const std::int64_t* 
     float* const row = hidden + r * width;
     for (std::size_t i = 0; i < width; i += V::kLanes) {
       V::store(row + i, V::fma(V::load_i8(word + i), scale, V::load(position + i)));
+    }
+    if (tables.pairs != nullptr) {
+      const std::int8_t* const pair = tables.pairs + pair_rows[r] * width;
+      const auto factor = V::set(tables.pair_scale[pair_rows[r]]);
+      for (std::size_t i = 0; i < width; i += V::kLanes) {
+        V::store(row + i, V::fma(V::load_i8(pair + i), factor, V::load(row + i)));
+      }
     }
     norm_row<V, true>(row, nullptr, norm, width, row, quantized.values + r * width,
                       quantized.scale + r, quantized.low + r);

@@ -222,29 +222,41 @@ TEST_CASE("encoder all: embeddings are words plus positions, normalised") {
   for (auto& w : words) w = static_cast<std::int8_t>(static_cast<int>(random() % 255) - 127);
   const auto scale = normals(20, 0.01F, random);
   const auto position = normals(10 * width, 0.1F, random);
+  std::vector<std::int8_t> pairs(9 * width);
+  for (auto& p : pairs) p = static_cast<std::int8_t>(static_cast<int>(random() % 255) - 127);
+  const auto pair_scale = normals(9, 0.01F, random);
   const std::vector<float> gamma(width, 1.0F);
   const std::vector<float> beta(width, 0.0F);
   const Norm norm{gamma.data(), beta.data(), 1e-12F};
   const std::vector<std::int64_t> ids{19, 0, 7};
-  const auto out = floats(alike([&] {
-    std::vector<float> hidden(3 * width);
-    Bytes quantized(3, width);
-    kernels().embed({words.data(), scale.data(), position.data()}, norm, ids.data(), 2, 3, width,
-                    hidden.data(), quantized.view());
-    return bits(hidden);
-  }));
-  std::vector<float> sums(3 * width);
-  for (std::size_t r = 0; r < 3; ++r) {
-    for (std::size_t i = 0; i < width; ++i) {
-      const auto id = static_cast<std::size_t>(ids[r]);
-      sums[r * width + i] = static_cast<float>(words[id * width + i]) * scale[id] +
-                            position[(2 + r) * width + i];
+  const std::vector<std::uint32_t> pair_rows{8, 3, 0};
+  for (const bool paired : {false, true}) {
+    const auto out = floats(alike([&] {
+      std::vector<float> hidden(3 * width);
+      Bytes quantized(3, width);
+      kernels().embed({words.data(), scale.data(), position.data(),
+                       paired ? pairs.data() : nullptr, pair_scale.data()},
+                      norm, ids.data(), paired ? pair_rows.data() : nullptr, 2, 3, width,
+                      hidden.data(), quantized.view());
+      return bits(hidden);
+    }));
+    std::vector<float> sums(3 * width);
+    for (std::size_t r = 0; r < 3; ++r) {
+      for (std::size_t i = 0; i < width; ++i) {
+        const auto id = static_cast<std::size_t>(ids[r]);
+        sums[r * width + i] = static_cast<float>(words[id * width + i]) * scale[id] +
+                              position[(2 + r) * width + i];
+        if (paired) {
+          sums[r * width + i] += static_cast<float>(pairs[pair_rows[r] * width + i]) *
+                                 pair_scale[pair_rows[r]];
+        }
+      }
     }
-  }
-  std::vector<float> expected(3 * width);
-  kernels().norm(sums.data(), nullptr, norm, 3, width, expected.data(), QuantizedRows{});
-  for (std::size_t i = 0; i < out.size(); ++i) {
-    CHECK(out[i] == doctest::Approx(double{expected[i]}).epsilon(1e-4));
+    std::vector<float> expected(3 * width);
+    kernels().norm(sums.data(), nullptr, norm, 3, width, expected.data(), QuantizedRows{});
+    for (std::size_t i = 0; i < out.size(); ++i) {
+      CHECK(out[i] == doctest::Approx(double{expected[i]}).epsilon(1e-4));
+    }
   }
 }
 

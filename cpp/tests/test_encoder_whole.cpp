@@ -20,7 +20,7 @@ using raxe_fast::test::on_every_isa;
 namespace {
 
 struct Shape {
-  std::size_t hidden, heads, attention, inner, layers;
+  std::size_t hidden, heads, attention, inner, layers, pairs = 0;
 };
 
 constexpr std::size_t kVocabulary = 50;
@@ -37,6 +37,11 @@ class Random {
     w.words = weights(kVocabulary * shape.hidden, 127);
     w.word_scale = floats(kVocabulary, 0.01F, 0.001F);
     w.position = floats(kPositions * shape.hidden, 0.0F, 0.2F);
+    if (shape.pairs > 0) {
+      w.pair_rows = shape.pairs;
+      w.pairs = weights(shape.pairs * shape.hidden, 127);
+      w.pair_scale = floats(shape.pairs, 0.01F, 0.001F);
+    }
     w.norm = norm(shape.hidden);
     for (std::size_t i = 0; i < shape.layers; ++i) {
       EncoderLayerWeights layer;
@@ -131,6 +136,15 @@ Rows reference(const EncoderWeights& w, const std::vector<std::int64_t>& ids) {
       row[i] = w.words[id * w.hidden + i] * double{w.word_scale[id]} +
                double{w.position[r * w.hidden + i]};
     }
+    if (w.pair_rows > 0) {
+      // Written out in other words than the encoder's.
+      const std::int64_t before = r == 0 ? 0 : ids[r - 1];
+      const std::int64_t hash = (1000003 * before + 7919 * ids[r]) % ((std::int64_t{1} << 31) - 1);
+      const auto pair = static_cast<std::size_t>(hash % static_cast<std::int64_t>(w.pair_rows));
+      for (std::size_t i = 0; i < w.hidden; ++i) {
+        row[i] += w.pairs[pair * w.hidden + i] * double{w.pair_scale[pair]};
+      }
+    }
   }
   h = normalise(h, nullptr, w.norm, double{w.epsilon});
   for (const EncoderLayerWeights& layer : w.layers) {
@@ -204,6 +218,9 @@ constexpr Shape kShapes[] = {
     {192, 6, 192, 768, 1},
     {256, 4, 256, 1024, 1},
     {256, 6, 192, 512, 1},
+    // With rows for pairs of tokens.
+    {128, 4, 128, 256, 1, 1000},
+    {96, 3, 96, 384, 2, 7},
 };
 
 }  // namespace
@@ -229,8 +246,17 @@ TEST_CASE("encoder all: whole encoders are close to doubles and the same on ever
   }
 }
 
+TEST_CASE("encoder unit: rows of pairs") {
+  CHECK(pair_row(0, 0, 5) == 0);
+  CHECK(pair_row(101, 2054, 65536) == 22025);
+  CHECK(pair_row(30521, 30521, 65536) == 57904);  // the sum is larger than the modulus
+  CHECK(pair_row(30521, 30521, 7) == 6);
+  CHECK(pair_row(1, 2, 65536) != pair_row(2, 1, 65536));
+  CHECK(pair_row(2147483646, 2147483646, 1) == 0);
+}
+
 TEST_CASE("encoder rules: a text does not depend on its batch, a call not on those before") {
-  const Random random({96, 3, 96, 384, 2});
+  const Random random({96, 3, 96, 384, 2, 40});
   const NativeEncoder encoder(random.w);
   const auto one = some_ids(20);
   std::vector<std::int64_t> three = one;
@@ -293,7 +319,7 @@ TEST_CASE("encoder safety: ids and lengths out of range are refused, the edges a
 }
 
 TEST_CASE("encoder safety: weights that do not fit are refused") {
-  const Shape shape{64, 2, 64, 96, 2};
+  const Shape shape{64, 2, 64, 96, 2, 96};
   const Random random(shape);
   const EncoderWeights& good = random.w;
   const auto refused = [&good](auto change) {
@@ -313,6 +339,9 @@ TEST_CASE("encoder safety: weights that do not fit are refused") {
   refused([](auto& w) { w.layers.clear(); });
   refused([](auto& w) { w.words = nullptr; });
   refused([](auto& w) { w.position = nullptr; });
+  refused([](auto& w) { w.pairs = nullptr; });
+  refused([](auto& w) { w.pair_scale = nullptr; });
+  refused([](auto& w) { w.pair_rows = NativeEncoder::kMaxPairRows + 1; });
   refused([](auto& w) { w.epsilon = -1.0F; });
   refused([](auto& w) { w.epsilon = std::numeric_limits<float>::quiet_NaN(); });
   refused([](auto& w) { w.layers[1].query.outputs = 32; });
@@ -329,6 +358,7 @@ TEST_CASE("encoder safety: weights that do not fit are refused") {
     refused([&](auto& w) { w.layers[1].value.bias = not_finite.data(); });
     refused([&](auto& w) { w.norm.beta = not_finite.data(); });
     refused([&](auto& w) { w.word_scale = not_finite.data() + 20; });
+    refused([&](auto& w) { w.pair_scale = not_finite.data(); });
   }
   std::vector<std::int8_t> large(64 * 96, 64);
   EncoderWeights edge = good;

@@ -25,6 +25,13 @@ _ATTRIBUTES: dict[str, dict[str, int]] = {
     "Shape": {"start": 1, "end": 2},
     "LayerNormalization": {"axis": -1},
 }
+_PAIRS = "embeddings.pairs"
+_PAIR_NUMBERS = {
+    "pairs.shift": [0, 1, 0, -1],
+    "pairs.first": [1000003],
+    "pairs.second": [7919],
+    "pairs.modulus": [2147483647],
+}
 _FREE = {"LayerNormalization": "epsilon", "MultiHeadAttention": "num_heads"}
 
 
@@ -89,25 +96,44 @@ class NativeEncoder(TokenEncoder):
 
 def _build(graph: Graph) -> _core.NativeEncoder:
     layers = sum(node.op == "MultiHeadAttention" for node in graph.nodes)
-    free = _check_nodes(graph, layers)
+    held = graph.tensors
+    pairs = _PAIRS in held
+    free = _check_nodes(graph, layers, pairs)
     if graph.inputs != (INPUT,) or graph.outputs != (OUTPUT,):
         raise ValueError(f"has inputs {graph.inputs} and outputs {graph.outputs}")
-    held = graph.tensors
     if _held(held, "zero").tolist() != [0]:
         raise ValueError("the constant 'zero' is not 0")
-    scale = _floats(held, "embeddings.words_scale")
-    if scale.ndim != 2 or scale.shape[1] != 1:
-        raise ValueError(f"embeddings.words_scale has shape {scale.shape}")
+    more = {}
+    if pairs:
+        _check_pair_numbers(held)
+        more = {"pairs": _held(held, _PAIRS), "pair_scale": _row_scale(held, _PAIRS)}
     return _core.NativeEncoder(
         _held(held, "embeddings.words"),
-        scale.reshape(-1),
+        _row_scale(held, "embeddings.words"),
         _floats(held, "embeddings.positions"),
         _floats(held, "embeddings.norm.gamma"),
         _floats(held, "embeddings.norm.beta"),
         [_layer(held, index, layers) for index in range(layers)],
         int(free["num_heads"]),
         float(free["epsilon"]),
+        **more,
     )
+
+
+def _row_scale(held: dict[str, npt.NDArray[Any]], name: str) -> npt.NDArray[Any]:
+    """(rows,) scales of a table, (rows, 1) in the graph."""
+    scale = _floats(held, f"{name}_scale")
+    if scale.ndim != 2 or scale.shape[1] != 1:
+        raise ValueError(f"{name}_scale has shape {scale.shape}")
+    return scale.reshape(-1)
+
+
+def _check_pair_numbers(held: dict[str, npt.NDArray[Any]]) -> None:
+    """The core has the numbers of the hash in its code."""
+    expected = {**_PAIR_NUMBERS, "pairs.count": [len(_held(held, _PAIRS))]}
+    for name, value in expected.items():
+        if _held(held, name).tolist() != value:
+            raise ValueError(f"the constant {name!r} is {_held(held, name).tolist()}, not {value}")
 
 
 def _layer(held: dict[str, npt.NDArray[Any]], index: int, layers: int) -> dict[str, Any]:
@@ -145,9 +171,9 @@ def _floats(held: dict[str, npt.NDArray[Any]], name: str) -> npt.NDArray[Any]:
     return _held(held, name).copy()
 
 
-def _check_nodes(graph: Graph, layers: int) -> dict[str, float]:
+def _check_nodes(graph: Graph, layers: int, pairs: bool) -> dict[str, float]:
     """Compare the nodes with those of an INT8 BERT of so many layers; the values of `_FREE`."""
-    expected = _expected(layers)
+    expected = _expected(layers, pairs)
     if not layers or len(graph.nodes) != len(expected):
         raise ValueError(f"has {len(graph.nodes)} nodes, not those of an INT8 BERT encoder")
     free: dict[str, float] = {}
@@ -179,7 +205,7 @@ def _layer_output(index: int, layers: int) -> str:
     return OUTPUT if index == layers - 1 else f"layer{index}.hidden"
 
 
-def _expected(layers: int) -> list[_Signature]:
+def _expected(layers: int, pairs: bool) -> list[_Signature]:
     """What raxe_fast.training.encoder_graph_common writes for a BERT in INT8."""
     nodes: list[_Signature] = []
 
@@ -195,13 +221,25 @@ def _expected(layers: int) -> list[_Signature]:
         summed = node("Sum", terms, f"{name}.sum")
         return node("LayerNormalization", [summed, f"{name}.gamma", f"{name}.beta"], name)
 
-    rows = node("Gather", ["embeddings.words", INPUT], "embeddings.rows")
-    factors = node("Gather", ["embeddings.words_scale", INPUT], "embeddings.factors")
-    wide = node("Cast", [rows], "embeddings.wide")
-    word = node("Mul", [wide, factors], "embeddings.word")
+    def look_up(name: str, index: str, prefix: str, output: str) -> str:
+        rows = node("Gather", [name, index], f"{prefix}rows")
+        factors = node("Gather", [f"{name}_scale", index], f"{prefix}factors")
+        return node("Mul", [node("Cast", [rows], f"{prefix}wide"), factors], output)
+
+    terms = [look_up("embeddings.words", INPUT, "embeddings.", "embeddings.word")]
     length = node("Shape", [INPUT], "sequence_length")
     limits = ["embeddings.positions", "zero", length, "zero"]
-    hidden = norm([word, node("Slice", limits, "embeddings.position")], "embeddings.norm")
+    terms.append(node("Slice", limits, "embeddings.position"))
+    if pairs:
+        before = node("Pad", [INPUT, "pairs.shift"], "pairs.before")
+        left = node("Mul", [before, "pairs.first"], "pairs.left")
+        right = node("Mul", [INPUT, "pairs.second"], "pairs.right")
+        hashed = node(
+            "Mod", [node("Add", [left, right], "pairs.sum"), "pairs.modulus"], "pairs.hash"
+        )
+        row = node("Mod", [hashed, "pairs.count"], "pairs.row")
+        terms.append(look_up(_PAIRS, row, "pairs.", "embeddings.pair"))
+    hidden = norm(terms, "embeddings.norm")
     for index in range(layers):
         name = f"layer{index}"
         parts = [project(f"{name}.attention.{p}", hidden) for p in ("query", "key", "value")]

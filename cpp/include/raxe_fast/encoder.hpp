@@ -39,9 +39,23 @@ struct EncoderWeights {
   const std::int8_t* words = nullptr;    // (vocabulary, hidden)
   const float* word_scale = nullptr;     // (vocabulary)
   const float* position = nullptr;       // (positions, hidden)
+  // Optional: rows that are added for pairs of neighbouring tokens, see pair_row. pair_rows is 0
+  // for none.
+  std::size_t pair_rows = 0;
+  const std::int8_t* pairs = nullptr;    // (pair_rows, hidden)
+  const float* pair_scale = nullptr;     // (pair_rows)
   NormWeights norm;                      // of the embeddings
   std::vector<EncoderLayerWeights> layers;
 };
+
+// The row, of `rows`, of a token and the one before it (0 before the first of a text): the hash
+// (1000003 previous + 7919 token) mod (2^31 - 1) mod rows. Ids are not negative and below 2^31.
+[[nodiscard]] constexpr std::size_t pair_row(std::int64_t previous, std::int64_t token,
+                                             std::size_t rows) noexcept {
+  const auto mixed = static_cast<std::uint64_t>(previous) * 1000003U +
+                     static_cast<std::uint64_t>(token) * 7919U;
+  return static_cast<std::size_t>(mixed % 2147483647U) % rows;
+}
 
 class NativeEncoder {
  public:
@@ -51,6 +65,7 @@ class NativeEncoder {
   static constexpr std::size_t kMaxInner = 8192;
   static constexpr std::size_t kMaxPositions = 4096;
   static constexpr std::size_t kMaxHeadSize = 128;
+  static constexpr std::size_t kMaxPairRows = std::size_t{1} << 24;
 
   // Packs the weights for the instruction set in use (cpu.hpp), which stays that of this encoder.
   // hidden, the width of attention and of the inner layer: multiples of 32; the width of attention

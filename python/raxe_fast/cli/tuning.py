@@ -64,6 +64,13 @@ def add_tuning_arguments(
         help="of a longer text a stretch, with --overlap-tokens (default: %(default)s)",
     )
     parser.add_argument(
+        "--pair-rows",
+        type=positive,
+        default=0,
+        help="give an encoder that has none so many rows for pairs of neighbouring tokens: for "
+        "networks of one or two layers, to which they are worth a layer (default: none)",
+    )
+    parser.add_argument(
         "--batch-tokens",
         type=positive,
         default=batch_tokens,
@@ -132,6 +139,7 @@ def tuning_options(args: Namespace) -> FinetuneOptions:
         long_every=args.long_every,
         overlap_tokens=args.overlap_tokens,
         text_tokens=args.text_tokens,
+        pair_rows=args.pair_rows,
         batch_tokens=args.batch_tokens,
         rate=args.rate,
         dropout=args.dropout,

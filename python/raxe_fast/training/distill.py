@@ -18,6 +18,7 @@ from raxe_fast.training.finetune_options import FinetuneOptions
 from raxe_fast.training.finetune_trainer import Report, Trainer
 from raxe_fast.training.folds import check_holdout
 from raxe_fast.training.leave_out import left_out_ids
+from raxe_fast.training.pairs import with_pairs
 from raxe_fast.training.student import Shape, make_student
 from raxe_fast.training.teacher import teach
 
@@ -67,6 +68,7 @@ def distill(
             check_holdout(folder, options.holdout)
         source = load_source(folders[0])
         student = make_student(source, shape, options.seed, left_out=leave_out)
+        student = with_pairs(student, options.pair_rows)
         if not beside:
             inputs = Inputs.read(Path(corpus), student, options)
             targets = teach(

@@ -11,7 +11,7 @@ from raxe_fast.training.encoder_graph_common import (
     read_layer,
     transformer_layer,
 )
-from raxe_fast.training.encoder_source import EncoderSource
+from raxe_fast.training.encoder_source import PAIRS, EncoderSource
 
 PROJECTIONS = ("self.query", "self.key", "self.value", "output.dense")
 
@@ -37,6 +37,7 @@ def build(source: EncoderSource, graph: GraphBuilder) -> None:
         tensor("embeddings.LayerNorm.weight"),
         tensor("embeddings.LayerNorm.bias"),
         epsilon,
+        tensor(PAIRS) if source.pair_rows else None,
     )
     for index in range(source.layers):
         last = index == source.layers - 1

@@ -12,6 +12,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from raxe_fast.training.encoder_source import EncoderSource
+from raxe_fast.training.pairs import FIRST, MODULUS, SECOND
 from raxe_fast.training.quantize import LIMITS, quantize_columns, quantize_rows
 
 CONTRIB = "com.microsoft"
@@ -167,25 +168,43 @@ class GraphBuilder:
         )
 
 
-def embed_words(graph: GraphBuilder, table: Tensor) -> str:
-    """Word embeddings of INPUT, (batch, sequence, hidden) float32.
+def look_up(graph: GraphBuilder, table: Tensor, name: str, index: str, prefix: str) -> str:
+    """Rows of a table, (batch, sequence, hidden) float32, by the tensor ``index``; ``name`` is the
+    table's, ``prefix`` begins the names of what is between.
 
     Rows are gathered before they are widened, so the big table stays INT8 or fp16 in memory.
     """
+    output = f"embeddings.{name.removeprefix('embeddings.').removesuffix('s')}"
     if graph.options.precision == "int8":
         integers, scales = quantize_rows(table)
-        words = graph.constant("embeddings.words", integers)
-        scale = graph.constant("embeddings.words_scale", scales)
-        rows = graph.node("Gather", [words, INPUT], ["embeddings.rows"])
-        factors = graph.node("Gather", [scale, INPUT], ["embeddings.factors"])
-        wide = graph.node("Cast", [rows], ["embeddings.wide"], to=TensorProto.FLOAT)
-        return graph.node("Mul", [wide, factors], ["embeddings.word"])
+        held = graph.constant(name, integers)
+        scale = graph.constant(f"{name}_scale", scales)
+        rows = graph.node("Gather", [held, index], [f"{prefix}rows"])
+        factors = graph.node("Gather", [scale, index], [f"{prefix}factors"])
+        wide = graph.node("Cast", [rows], [f"{prefix}wide"], to=TensorProto.FLOAT)
+        return graph.node("Mul", [wide, factors], [output])
     if graph.options.precision == "fp16":
-        words = graph.constant("embeddings.words", table.astype(np.float16))
-        rows = graph.node("Gather", [words, INPUT], ["embeddings.rows"])
-        return graph.node("Cast", [rows], ["embeddings.word"], to=TensorProto.FLOAT)
-    words = graph.constant("embeddings.words", table)
-    return graph.node("Gather", [words, INPUT], ["embeddings.word"])
+        held = graph.constant(name, table.astype(np.float16))
+        rows = graph.node("Gather", [held, index], [f"{prefix}rows"])
+        return graph.node("Cast", [rows], [output], to=TensorProto.FLOAT)
+    return graph.node("Gather", [graph.constant(name, table), index], [output])
+
+
+def pair_index(graph: GraphBuilder, rows: int) -> str:
+    """(batch, sequence) rows of the pairs of INPUT's tokens, see pairs.py."""
+    # A negative pad crops: the tokens move one to the right, with 0 before the first.
+    shift = graph.constant("pairs.shift", np.array([0, 1, 0, -1], np.int64))
+    before = graph.node("Pad", [INPUT, shift], ["pairs.before"])
+    numbers = {"first": FIRST, "second": SECOND, "modulus": MODULUS, "count": rows}
+    first, second, modulus, count = (
+        graph.constant(f"pairs.{name}", np.array([value], np.int64))
+        for name, value in numbers.items()
+    )
+    left = graph.node("Mul", [before, first], ["pairs.left"])
+    right = graph.node("Mul", [INPUT, second], ["pairs.right"])
+    mixed = graph.node("Add", [left, right], ["pairs.sum"])
+    hashed = graph.node("Mod", [mixed, modulus], ["pairs.hash"])
+    return graph.node("Mod", [hashed, count], ["pairs.row"])
 
 
 def embed(
@@ -195,17 +214,22 @@ def embed(
     gamma: Tensor,
     beta: Tensor,
     epsilon: float,
+    pairs: Tensor | None = None,
 ) -> str:
-    """Sum of word and position rows, normalised. ``positions`` (max_positions, H) starts at the
-    first token and already contains everything that does not depend on the word."""
-    word = embed_words(graph, words)
+    """Sum of word and position rows, and those of pairs where there are any, normalised.
+    ``positions`` (max_positions, H) starts at the first token and already contains everything that
+    does not depend on the word."""
+    terms = [look_up(graph, words, "embeddings.words", INPUT, "embeddings.")]
     table = graph.constant("embeddings.positions", positions)
     length = graph.node("Shape", [INPUT], ["sequence_length"], start=1, end=2)
     zero = graph.constant("zero", np.zeros(1, np.int64))
     # Past the table Slice gives fewer rows than tokens and Sum refuses the shapes: a text that is
     # too long is an error and never wraps around.
-    rows = graph.node("Slice", [table, zero, length, zero], ["embeddings.position"])
-    return graph.add_and_norm([word, rows], gamma, beta, epsilon, "embeddings.norm")
+    terms.append(graph.node("Slice", [table, zero, length, zero], ["embeddings.position"]))
+    if pairs is not None:
+        index = pair_index(graph, len(pairs))
+        terms.append(look_up(graph, pairs, "embeddings.pairs", index, "pairs."))
+    return graph.add_and_norm(terms, gamma, beta, epsilon, "embeddings.norm")
 
 
 def transformer_layer(

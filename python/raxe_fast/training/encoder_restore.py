@@ -24,9 +24,10 @@ from raxe_fast.errors import ModelFormatError
 from raxe_fast.feature_data import FeatureData, decode_features
 from raxe_fast.manifest import FEATURES_FILE, MANIFEST, parse_manifest
 from raxe_fast.onnx_reader import read_onnx
-from raxe_fast.training.encoder_source import TOKENIZER, EncoderSource, load_source
+from raxe_fast.training.encoder_source import PAIRS, TOKENIZER, EncoderSource, load_source
 from raxe_fast.training.finetune_output import SCALE, LinearHeads, write_output
 from raxe_fast.training.folds import Holdout
+from raxe_fast.training.pairs import with_pairs
 from raxe_fast.training.student import Shape, make_student
 
 __all__ = ["encoder_folder", "is_model", "restore_encoder"]
@@ -44,6 +45,7 @@ _MATRICES = {
 }
 _EMBEDDINGS = "embeddings.word_embeddings.weight"
 _POSITIONS = "embeddings.position_embeddings.weight"
+_PAIR_TABLE = "embeddings.pairs"  # in a graph
 _TYPES = "embeddings.token_type_embeddings.weight"
 
 
@@ -144,7 +146,8 @@ class _Graph:
         inner = self.tensor("layer0.intermediate.weight").shape[-1]
         try:
             shape = Shape(layers, hidden, self.heads, inner)
-            return base if shape == Shape.of(base) else make_student(base, shape)
+            found = base if shape == Shape.of(base) else make_student(base, shape)
+            return with_pairs(found, len(self.held.get(_PAIR_TABLE, ())))
         except ValueError as error:
             raise self.error(f"{error}; its base is {base.name}") from error
 
@@ -163,6 +166,8 @@ class _Graph:
             weights[name] = value
 
         put(_EMBEDDINGS, tensor("embeddings.words"))
+        if base.pair_rows:
+            put(PAIRS, tensor(_PAIR_TABLE))
         # The graph adds the row of token type 0 to every position.
         put(_POSITIONS, tensor("embeddings.positions") - base.tensor(_TYPES)[:1])
         norms = {"embeddings.LayerNorm": "embeddings.norm"}

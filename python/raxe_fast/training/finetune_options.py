@@ -53,7 +53,8 @@ class FinetuneOptions:
     holds ids of training records to leave out (suspected label errors). ``own_texts`` adds the
     texts in own_texts/. ``source_weights`` holds beginnings of source names (``own:`` for all
     own texts), and how many times as often such a source is drawn as its size alone would have
-    it.
+    it. ``pair_rows``, where not 0, gives an encoder that has none so many rows for pairs of
+    neighbouring tokens (see pairs).
     """
 
     epochs: float = 2.0
@@ -63,6 +64,7 @@ class FinetuneOptions:
     long_every: int = 5
     overlap_tokens: int | None = None
     text_tokens: int = 1000
+    pair_rows: int = 0
     batch_tokens: int = 4096
     noise: float = 0.04
     dropout: float | None = 0.0
@@ -100,6 +102,8 @@ class FinetuneOptions:
             raise ValueError(
                 f"windows of {self.max_tokens} tokens cannot share {self.overlap_tokens}"
             )
+        if self.pair_rows < 0:
+            raise ValueError("pair_rows must not be negative")
         if self.text_tokens < 1:
             raise ValueError("text_tokens must be positive")
         if not all(weight > 0 for _, weight in self.source_weights):
