@@ -278,13 +278,15 @@ class NativeEncoder:
     A BERT sentence encoder in INT8. Immutable and thread-safe; one thread per call.
     """
 
-    def __init__(self, words: NDArray[numpy.int8], word_scale: NDArray[numpy.float32], positions: NDArray[numpy.float32], gamma: NDArray[numpy.float32], beta: NDArray[numpy.float32], layers: list[dict[str, NDArray[Any]]], heads: int, epsilon: float = 1e-12) -> None:
+    def __init__(self, words: NDArray[numpy.int8], word_scale: NDArray[numpy.float32], positions: NDArray[numpy.float32], gamma: NDArray[numpy.float32], beta: NDArray[numpy.float32], layers: list[dict[str, NDArray[Any]]], heads: int, epsilon: float = 1e-12, pairs: NDArray[numpy.int8] | None = None, pair_scale: NDArray[numpy.float32] | None = None) -> None:
         """
         words int8 (V, H) and word_scale float32 (V,), positions float32 (P, H), gamma and beta
         (H,) of the norm of the embeddings; all are copied. layers: for each a dict of
         {query,key,value,attention_out,intermediate,output}.weight int8 (inputs, outputs),
         within +-64, with .scale and .bias float32 (outputs,), and
-        {attention_norm,output_norm}.{gamma,beta} float32 (H,).
+        {attention_norm,output_norm}.{gamma,beta} float32 (H,). pairs int8 (R, H) and pair_scale
+        float32 (R,): rows that are added to the word of a token, by a hash of it and of the
+        token before it (raxe_fast/encoder.hpp, pair_row).
 
         Packs the weights for the instruction set in use, which stays that of this encoder.
         Raises TypeError for another dtype, rank or layout, ValueError for missing arrays, shapes
