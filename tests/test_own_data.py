@@ -35,7 +35,7 @@ FILES = frozenset(
      "south_b", "south_west", "stories_b", "subtle_direct", "thin_kinds", "tongues_a",
      "tongues_b", "tool_outputs", "traffic_b", "west_asia_b"]
 )  # fmt: skip
-HARMLESS_FILES = frozenset(["benign", "everyday", "hard_negatives"])
+HARMLESS_FILES = frozenset(["benign", "everyday", "hard_negatives", "small_talk"])
 
 
 def write(folder, *rows, name="letters.jsonl"):
