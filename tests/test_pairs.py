@@ -174,6 +174,31 @@ def test_the_core_refuses_tables_that_do_not_fit(paired):
             _core.NativeEncoder(**{**good, **changes})
 
 
+@export_needed
+def test_tables_come_back_from_a_graph(paired, tiny_source):
+    from raxe_fast.training.encoder_restore import _Graph
+    from raxe_fast.training.encoder_source import PAIRS, load_source
+
+    content = (paired / "int8" / "encoder.onnx").read_bytes()
+    graph = _Graph(content, "model", "encoder.onnx")
+    base = graph.source(load_source(tiny_source), LAYERS, 32)
+    assert base.pair_rows == ROWS
+    exact = load_source(paired / "source").tensor(PAIRS)
+    error = np.abs(graph.weights(base)[PAIRS] - exact)
+    assert (error <= 0.51 * np.abs(exact).max(1, keepdims=True) / 127).all()
+
+
+@pytest.mark.parametrize("shape", [(7, 31), (7,), ()])
+def test_tables_of_another_shape_are_refused(tiny_source, shape):
+    from raxe_fast.errors import ModelFormatError
+    from raxe_fast.training.encoder_source import PAIRS, _check_weights, load_source
+
+    source = load_source(tiny_source)
+    source.weights[PAIRS] = np.zeros(shape, np.float32)
+    with pytest.raises(ModelFormatError, match="pair embeddings"):
+        _check_weights(source)
+
+
 @torch_needed
 @export_needed
 def test_pairs_are_learnt_and_kept(tiny_source, tiny_corpus, tmp_path):

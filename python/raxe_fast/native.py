@@ -14,7 +14,7 @@ from raxe_fast.encoder import INPUT, OUTPUT, TokenEncoder, read_model
 from raxe_fast.errors import EncoderError
 from raxe_fast.onnx_reader import Graph, Node, read_onnx
 
-__all__ = ["NativeEncoder"]
+__all__ = ["PAIR_HASH", "NativeEncoder"]
 
 _CONTRIB = "com.microsoft"
 _FLOAT = 1
@@ -26,11 +26,13 @@ _ATTRIBUTES: dict[str, dict[str, int]] = {
     "LayerNormalization": {"axis": -1},
 }
 _PAIRS = "embeddings.pairs"
+# The numbers of the hash that finds a pair's row, as the core has them (encoder.hpp, pair_row).
+PAIR_HASH = (1000003, 7919, 2147483647)
 _PAIR_NUMBERS = {
     "pairs.shift": [0, 1, 0, -1],
-    "pairs.first": [1000003],
-    "pairs.second": [7919],
-    "pairs.modulus": [2147483647],
+    "pairs.first": [PAIR_HASH[0]],
+    "pairs.second": [PAIR_HASH[1]],
+    "pairs.modulus": [PAIR_HASH[2]],
 }
 _FREE = {"LayerNormalization": "epsilon", "MultiHeadAttention": "num_heads"}
 

@@ -108,7 +108,7 @@ class EncoderSource:
     @property
     def pair_rows(self) -> int:
         """Rows for pairs of tokens, 0 where it has none."""
-        return int(self.tensor(PAIRS).shape[0]) if PAIRS in self.weights else 0
+        return len(self.weights[PAIRS]) if PAIRS in self.weights else 0
 
 
 def resolve_encoder(encoder: str | Path) -> ResolvedEncoder:
@@ -262,7 +262,7 @@ def _check_weights(source: EncoderSource) -> None:
         raise source.weight_error(
             f"word embeddings have shape {words.shape}, hidden_size is {source.hidden}"
         )
-    if source.pair_rows and (
+    if PAIRS in source.weights and (
         source.architecture != "bert" or source.tensor(PAIRS).shape[1:] != (source.hidden,)
     ):
         raise source.weight_error(

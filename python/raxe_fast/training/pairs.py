@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from raxe_fast.native import PAIR_HASH
 from raxe_fast.training.encoder_source import PAIRS, EncoderSource
 
 if TYPE_CHECKING:
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["FIRST", "MODULUS", "SECOND", "pair_rows", "with_pairs"]
 
 # Row of a token: (FIRST * token before it + SECOND * token) mod MODULUS mod rows, with 0 before the
-# first; as raxe_fast/encoder.hpp has it.
-FIRST, SECOND, MODULUS = 1000003, 7919, 2147483647
+# first.
+FIRST, SECOND, MODULUS = PAIR_HASH
 
 
 def with_pairs(source: EncoderSource, rows: int) -> EncoderSource:
