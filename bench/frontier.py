@@ -3,8 +3,12 @@
     python bench/frontier.py --mix ../shared/data/test.jsonl.gz --output frontier.json \
         --point "encoder alone=raxe-l6-v2,report.json,unscreened" \
         --point "small=raxe-mini-v4,mini.json"
+    python bench/frontier.py --cascade cascade.json --output frontier.json
 
-A report is what `raxe-fast evaluate --output` or `raxe-fast train` wrote. See bench/README.md.
+A report is what `raxe-fast evaluate --output` or `raxe-fast train` wrote. A cascade's record (what
+bench/cascade.py wrote) holds times and accuracy of both models and of every setting already:
+nothing is measured then, and those settings are drawn that are worth their time. See
+bench/README.md.
 """
 
 from __future__ import annotations
@@ -33,6 +37,8 @@ from texts import default_mix, sample_corpus
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 GOAL_MS = 3.0
+# Points of F1 that a setting of a cascade must gain on those before it, to be drawn.
+_STEP = 0.003
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +84,26 @@ def measure(points: Sequence[Point], texts: Sequence[str], block: int) -> dict[s
         return timed(calls, len(texts), block)
 
 
+def of_cascade(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """The points of a cascade's record on its test texts: both models alone and, between them, the
+    settings that have the best F1 for their p95, leaving out those that gain less than _STEP."""
+    settings = sorted(record["test"]["settings"], key=lambda row: row["p95"])
+    small = next(row for row in settings if row["asked"] == 0.0)
+    large = next(row for row in settings if row["asked"] == 1.0)
+    chosen, best = [small], small["f1"]
+    for row in settings:
+        if small["p95"] < row["p95"] < large["p95"] and row["f1"] >= best + _STEP:
+            chosen, best = [*chosen, row], row["f1"]
+    rows = []
+    for row in [*chosen, large]:
+        short = f", short {row['short_tokens']}" if row["short_tokens"] else ""
+        name = f"asked from {row['ask_from']:g} below {row['ask_below'] or 'threshold'}{short}"
+        if row is small or row is large:
+            name = record["first" if row is small else "model"]
+        rows.append({**row, "name": name})
+    return rows
+
+
 def plot(rows: Sequence[dict[str, Any]]) -> str:
     """The SVG file: one dot a point with the interval of its F1, and the limit of 3 ms."""
     low = min(0.85, *(row["f1_interval"][0] for row in rows))
@@ -100,14 +126,34 @@ def plot(rows: Sequence[dict[str, Any]]) -> str:
     return standalone(svg, STYLE)
 
 
+def write(record: dict[str, Any], output: Path) -> int:
+    """The record, the plot beside it, and a table on the terminal."""
+    rows = record["points"]
+    output.write_text(dump_record(record), encoding="utf-8")
+    output.with_suffix(".svg").write_text(plot(rows), encoding="utf-8")
+    table = Table(title="natural mix, one text at a time, ms")
+    for column in ("", "F1", "p50", "p95", "p99", "mean"):
+        table.add_column(column, justify="left" if not column else "right")
+    for row in rows:
+        times = (f"{row[name]:.2f}" for name in ("p50", "p95", "p99", "mean"))
+        table.add_row(row["name"], f"{row['f1']:.4f}", *times)
+    Console(width=None if Console().is_terminal else 120).print(table)
+    return 0
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--point", type=Point.parse, action="append", required=True)
+    points = parser.add_mutually_exclusive_group(required=True)
+    points.add_argument("--point", type=Point.parse, action="append")
+    points.add_argument("--cascade", type=Path, help="a record of bench/cascade.py, drawn as it is")
     parser.add_argument("--mix", type=Path, default=default_mix(REPOSITORY), help="JSON Lines")
     parser.add_argument("--texts", type=int, default=600, help="texts drawn from the mix")
     parser.add_argument("--block", type=int, default=10, help="scans of a point in a row")
     parser.add_argument("--output", type=Path, required=True, help="the record; the plot is beside")
     options = parser.parse_args(arguments)
+    if options.cascade is not None:
+        record = json.loads(options.cascade.read_text(encoding="utf-8"))
+        return write(record | {"points": of_cascade(record)}, options.output)
     if not options.mix.is_file():
         parser.error(f"there is no corpus at {options.mix}")
     texts, before = sample_corpus(options.mix, options.texts), load_average()
@@ -134,16 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "texts": len(texts),
         "points": rows,
     }
-    options.output.write_text(dump_record(record), encoding="utf-8")
-    options.output.with_suffix(".svg").write_text(plot(rows), encoding="utf-8")
-    table = Table(title="natural mix, one text at a time, ms")
-    for column in ("", "F1", "p50", "p95", "p99", "mean"):
-        table.add_column(column, justify="left" if not column else "right")
-    for row in rows:
-        times = (f"{row[name]:.2f}" for name in ("p50", "p95", "p99", "mean"))
-        table.add_row(row["name"], f"{row['f1']:.4f}", *times)
-    Console(width=None if Console().is_terminal else 120).print(table)
-    return 0
+    return write(record, options.output)
 
 
 if __name__ == "__main__":

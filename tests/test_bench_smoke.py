@@ -333,6 +333,33 @@ def test_frontier_record_and_plot(rich_model: Path, mix: Path, tmp_path: Path) -
     assert output.with_suffix(".svg").read_text(encoding="utf-8").startswith("<svg")
 
 
+def test_frontier_of_a_cascade(tmp_path: Path) -> None:
+    """Both models, and between them the settings that are worth their time, in its order."""
+
+    def row(ask_from: float, f1: float, p95: float, asked: float = 0.1) -> dict[str, object]:
+        times = {"p50": 0.3, "p95": p95, "p99": 2 * p95, "mean": p95 / 3}
+        interval = [f1 - 0.01, f1 + 0.01]
+        return {"ask_from": ask_from, "ask_below": 0.9, "short_tokens": 0, "asked": asked,
+                "f1": f1, "f1_interval": interval, **times}  # fmt: skip
+
+    settings = [
+        row(1.0, 0.92, 2.0, asked=0.0),
+        row(0.1, 0.955, 9.0),  # hardly better than the faster one before it
+        row(0.4, 0.94, 3.5),
+        row(0.2, 0.954, 5.0),
+        row(0.3, 0.938, 4.0),  # slower and worse
+        row(0.0, 0.968, 50.0, asked=1.0),
+    ]
+    record, output = tmp_path / "cascade.json", tmp_path / "frontier.json"
+    content = {"first": "small", "model": "large", "test": {"settings": settings}}
+    record.write_text(json.dumps(content), encoding="utf-8")
+    run("frontier.py", "--cascade", record, "--output", output)
+    points = json.loads(output.read_text(encoding="utf-8"))["points"]
+    assert [point["ask_from"] for point in points] == [1.0, 0.4, 0.2, 0.0]
+    assert (points[0]["name"], points[-1]["name"]) == ("small", "large")
+    assert "asked from 0.2 below 0.9" in output.with_suffix(".svg").read_text(encoding="utf-8")
+
+
 def test_cascade_record_says_what_a_cascade_does(
     tiny_model: Path, rich_model: Path, tmp_path: Path
 ) -> None:

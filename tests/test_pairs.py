@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -186,6 +187,15 @@ def test_tables_come_back_from_a_graph(paired, tiny_source):
     exact = load_source(paired / "source").tensor(PAIRS)
     error = np.abs(graph.weights(base)[PAIRS] - exact)
     assert (error <= 0.51 * np.abs(exact).max(1, keepdims=True) / 127).all()
+
+
+@export_needed
+def test_export_and_card_say_how_many_rows_there_are(paired):
+    from raxe_fast.training.card import _pairs
+
+    info = json.loads((paired / "int8" / "export.json").read_text())
+    assert info["pair_rows"] == ROWS
+    assert f"{ROWS} rows for pairs" in _pairs(info) and _pairs({"layers": 1}) == ""
 
 
 @pytest.mark.parametrize("shape", [(7, 31), (7,), ()])

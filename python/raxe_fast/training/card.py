@@ -120,6 +120,11 @@ def _tuning(holdout: dict[str, Any] | None) -> str:
     )
 
 
+def _pairs(encoder: dict[str, Any]) -> str:
+    rows = encoder.get("pair_rows", 0)
+    return f" a table of {rows} rows for pairs of neighbouring tokens;" if rows else ""
+
+
 def _heads(manifest: dict[str, Any], training: dict[str, Any], forests: str) -> str:
     phrases = f"{training['triggers']} trigger phrase patterns"
     if len(manifest["features"]) == 1:
@@ -177,8 +182,8 @@ def write_card(
         "for harmful content.",
         "",
         f"- Encoder: {encoder['base']}, {encoder['layers']} layers, {encoder['precision']}, "
-        f"{_tuning(training['holdout'])}; windows of {encoder['max_tokens']} tokens, "
-        f"{encoder['overlap_tokens']} of them shared with the next.",
+        f"{_tuning(training['holdout'])};{_pairs(encoder)} windows of "
+        f"{encoder['max_tokens']} tokens, {encoder['overlap_tokens']} of them shared with the next.",
         _heads(manifest, training, forests),
         f"- Families: {families}; {len(manifest['labels']['subfamilies'])} subfamilies.",
         f"- Made {manifest['created']} with raxe-fast {manifest['package_version']}.",

@@ -46,6 +46,7 @@ class ExportInfo:
     vocab_size: int
     max_positions: int
     max_tokens: int
+    pair_rows: int
     cls_id: int
     sep_id: int
     pad_id: int
@@ -99,6 +100,7 @@ def export_encoder(
         vocab_size=int(encoder.tensor("embeddings.word_embeddings.weight").shape[0]),
         max_positions=positions,
         max_tokens=min(encoder.max_tokens or positions, positions),
+        pair_rows=encoder.pair_rows,
         cls_id=specials[0],
         sep_id=specials[1],
         pad_id=int(encoder.number("pad_token_id", 0)),

@@ -149,6 +149,7 @@ def manifest_base(
             **{name: files.info[name] for name in names},
             "max_tokens": files.max_tokens,
             "overlap_tokens": files.overlap_tokens,
+            **({"pair_rows": pairs} if (pairs := files.info.get("pair_rows")) else {}),
             "backend": files.backend,
             **({"tuned": tuned} if tuned else {}),
         },
