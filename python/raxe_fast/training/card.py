@@ -183,7 +183,8 @@ def write_card(
         "",
         f"- Encoder: {encoder['base']}, {encoder['layers']} layers, {encoder['precision']}, "
         f"{_tuning(training['holdout'])};{_pairs(encoder)} windows of "
-        f"{encoder['max_tokens']} tokens, {encoder['overlap_tokens']} of them shared with the next.",
+        f"{encoder['max_tokens']} tokens, {encoder['overlap_tokens']} of them shared with the "
+        "next.",
         _heads(manifest, training, forests),
         f"- Families: {families}; {len(manifest['labels']['subfamilies'])} subfamilies.",
         f"- Made {manifest['created']} with raxe-fast {manifest['package_version']}.",
