@@ -24,16 +24,18 @@ KINDS = frozenset(
      "support_intent", "system_prompt", "table", "tool_json", "web_page"]
 )  # fmt: skip
 FILES = frozenset(
-    ["agent_traces", "agents", "artefacts", "asia_c", "carriers_long", "contrast", "dangerous_c",
-     "direct", "direct_b", "direct_c", "direct_d", "disguised_jailbreaks", "documents_b",
-     "east_asia", "east_south_d", "email_errands", "errands_c", "europe", "europe_c", "europe_d",
-     "everyday_traffic", "extraction", "extraction_commands", "fiction", "harmful_lookalikes",
-     "harmful_pii_command", "indirect_documents", "indirect_tools", "jailbreak", "jailbreak_c",
-     "jailbreak_scenarios", "jailbreak_stories", "languages", "mail_attacks", "mail_tools",
-     "mailbox_agents", "many_languages", "multilingual", "personas", "planted_errands",
-     "prompt_injection", "requests", "safe_lookalikes", "sounds_dangerous", "sounds_dangerous_b",
-     "south_b", "south_west", "stories_b", "subtle_direct", "thin_kinds", "tongues_a",
-     "tongues_b", "tool_outputs", "traffic_b", "west_asia_b"]
+    ["agent_traces", "agents", "artefacts", "asia_c", "carriers_long", "contrast",
+     "dangerous_c", "direct", "direct_b", "direct_c", "direct_d", "disguised_jailbreaks",
+     "documents_b", "east_asia", "east_south_d", "email_errands", "errand_documents", "errands_c",
+     "europe", "europe_c", "europe_d", "everyday_traffic", "extraction", "extraction_commands",
+     "fiction", "harm_requests", "harmful_lookalikes", "harmful_pii_command",
+     "indirect_documents", "indirect_tools", "jailbreak", "jailbreak_c", "jailbreak_scenarios",
+     "jailbreak_stories", "languages", "languages_e", "mail_attacks", "mail_tools",
+     "mailbox_agents", "many_languages", "multilingual", "odd_forms", "personas", "personas_wild",
+     "planted_errands", "prompt_injection", "records_long", "requests",
+     "safe_lookalikes", "secret_games", "short_chat", "sounds_dangerous", "sounds_dangerous_b",
+     "south_b", "south_west", "stories_b", "subtle_direct", "tails", "thin_kinds", "tongues_a",
+     "tongues_b", "tool_outputs", "tool_results", "traffic_b", "west_asia_b"]
 )  # fmt: skip
 HARMLESS_FILES = frozenset(["benign", "everyday", "hard_negatives", "small_talk"])
 
@@ -159,10 +161,12 @@ def test_every_file_ships_texts_of_both_kinds_or_harmless_ones(own):
     assert {source for source in files if not counts[source, 1]} == {
         f"{SOURCE_PREFIX}{name}" for name in HARMLESS_FILES
     }
-    names = ("carriers_long", "direct_c", "direct_d", "everyday_traffic", "fiction",
-             "mail_attacks")  # fmt: skip
+    names = ("carriers_long", "direct_c", "direct_d", "errand_documents", "everyday_traffic",
+             "fiction", "mail_attacks", "odd_forms")  # fmt: skip
     small = {f"{SOURCE_PREFIX}{name}" for name in names}
-    for source in files:
+    # Few, but of 250 to 500 words each.
+    assert counts[f"{SOURCE_PREFIX}records_long", 1] >= 30
+    for source in files - {f"{SOURCE_PREFIX}records_long"}:
         assert counts[source, 0] >= (95 if source in small else 150)
         assert counts[source, 1] == 0 or counts[source, 1] >= (100 if source in small else 180)
     attacks = sum(item.record.label for item in own)
@@ -173,8 +177,9 @@ def test_attacks_inside_texts_are_marked(own):
     """Only the files about documents, tools and agents have many; the others attack directly."""
     marked = Counter(item.record.source for item in own if item.end > item.begin)
     names = ("agent_traces", "agents", "artefacts", "carriers_long", "documents_b",
-             "east_south_d", "email_errands", "errands_c", "indirect_documents", "indirect_tools",
-             "mail_tools", "planted_errands", "tool_outputs", "traffic_b")  # fmt: skip
+             "east_south_d", "email_errands", "errand_documents", "errands_c",
+             "indirect_documents", "indirect_tools", "mail_tools",
+             "planted_errands", "tool_outputs", "tool_results", "traffic_b")  # fmt: skip
     many = {f"{SOURCE_PREFIX}{name}" for name in names}
     assert {source for source, count in marked.items() if count > 100} == many
     assert sum(marked.values()) > 600

@@ -175,6 +175,22 @@ def test_adding_again_replaces(added, tiny_student, corpus, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["copy"]  # nothing half-written is left
 
 
+def test_the_network_of_a_trained_model(added, lowered, corpus, tmp_path):
+    """Taken from one model into another, it is the same network with the same hold-out."""
+    folder, report = added
+    copy = shutil.copytree(lowered, tmp_path / "copy")
+    assert add_screening(copy, folder, corpus, options=LAX) == report
+    for name in ("screening/encoder.onnx", "screening/heads.npz"):
+        old, new = (np.load(f / name) if name.endswith("npz") else (f / name).read_bytes()
+                    for f in (folder, copy))  # fmt: skip
+        if name.endswith("npz"):
+            assert all(np.array_equal(old[key], new[key]) for key in old.files)
+        else:
+            assert old == new
+    with pytest.raises(ModelFormatError, match="without a screening network"):
+        add_screening(copy, lowered, corpus, options=LAX)
+
+
 def test_archives_and_the_command_line(added, lowered, tiny_student, corpus, tmp_path, capsys):
     folder, _ = added
     archive = tmp_path / "m.raxe"

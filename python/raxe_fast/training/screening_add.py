@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,9 @@ from raxe_fast.archive import open_files, read_checked, read_manifest
 from raxe_fast.manifest import parse_manifest
 from raxe_fast.model import load_model
 from raxe_fast.training.corpus import find_split, read_corpus
+from raxe_fast.training.finetune_options import FinetuneOptions
 from raxe_fast.training.folds import Holdout
+from raxe_fast.training.kept_parts import kept_screening
 from raxe_fast.training.package import model_files, pack, put_in_place, write_json, write_manifest
 from raxe_fast.training.screening import ENCODER_MEMBER, HEADS_MEMBER, fit_screening
 from raxe_fast.training.screening_choice import ScreeningOptions
@@ -36,7 +39,8 @@ def add_screening(
 ) -> dict[str, Any]:
     """Adds screening to a trained model, a directory or a .raxe, or replaces the one it has; its
     other members stay as they are but for a section of the card. Returns the report, which a
-    directory's report.json holds, too.
+    directory's report.json holds, too. ``student``: the directory of a tiny fine-tuned encoder, or
+    a trained model whose screening network is taken.
 
     corpus_dir holds train and dev; ``output``: where the result goes, of the same kind as the model
     (default: in its place). Raises as fit_screening does, and CorpusError and ModelError.
@@ -50,10 +54,11 @@ def add_screening(
     shutil.rmtree(folder, ignore_errors=True)
     try:
         base, members = _stage(source, folder)
-        with tempfile.TemporaryDirectory() as work:
+        with tempfile.TemporaryDirectory() as work, ExitStack() as stack:
+            kept = stack.enter_context(kept_screening(student, FinetuneOptions().holdout))
             section, report = fit_screening(
                 folder,
-                student,
+                kept,
                 train,
                 dev,
                 Path(work),

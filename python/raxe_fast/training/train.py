@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -24,8 +25,10 @@ from raxe_fast.training.calibrate import (
 from raxe_fast.training.card import data_table, write_card
 from raxe_fast.training.class_priors import fit_class_shares
 from raxe_fast.training.corpus import Corpus, Record, find_split, read_corpus
+from raxe_fast.training.encoder_restore import is_model
 from raxe_fast.training.feature_fit import fit_features, window_evidence
 from raxe_fast.training.feature_parts import FEATURES_FILE, Rows, save_features
+from raxe_fast.training.finetune_options import FinetuneOptions
 from raxe_fast.training.folds import Holdout, own_sources, salted_folds
 from raxe_fast.training.heads import (
     HeadsConfig,
@@ -34,6 +37,7 @@ from raxe_fast.training.heads import (
     hide_columns,
     label_weights,
 )
+from raxe_fast.training.kept_parts import kept_encoder, kept_screening, windows_of_model
 from raxe_fast.training.members import (
     HEADS,
     fit_triggers,
@@ -107,17 +111,40 @@ def train(
     """Trains a model into the directory `output` and returns its report (also report.json).
 
     corpus_dir holds train, dev and test as .jsonl or .jsonl.gz; test is only reported on, and may
-    be missing. encoder is an exported directory or anything export_encoder accepts. The directory
-    gets the model's members, `<id>.raxe` with the same content, and report.json. It is written
-    beside its final place and moved there when complete. screening: the directory of a tiny
-    fine-tuned student that is to screen (screening.py).
+    be missing. encoder is an exported directory, anything export_encoder accepts, or a trained
+    model with features, whose encoder is kept as it is and whose windows are the default. The
+    directory gets the model's members, `<id>.raxe` with the same content, and report.json. It is
+    written beside its final place and moved there when complete. screening: the directory of a tiny
+    fine-tuned student that is to screen (screening.py), or a trained model whose screening network
+    is kept.
 
     Raises CorpusError, ModelError, EncoderError; ValueError for a corpus without both classes.
     """
     options = options or TrainOptions()
+    kept = FinetuneOptions().holdout
+    if is_model(encoder) and options.max_tokens is None and options.overlap_tokens is None:
+        tokens, overlap = windows_of_model(encoder)
+        options = replace(options, max_tokens=tokens, overlap_tokens=overlap)
+    with ExitStack() as stack:
+        folder = stack.enter_context(kept_encoder(encoder, kept))
+        student = None
+        if screening is not None:
+            student = stack.enter_context(kept_screening(screening, kept))
+        return _train(corpus_dir, folder, Path(output), model_id, options, cache, student, console)
+
+
+def _train(
+    corpus_dir: Path | str,
+    encoder: str,
+    target: Path,
+    model_id: str | None,
+    options: TrainOptions,
+    cache: Path | str | None,
+    screening: str | None,
+    console: Console | None,
+) -> dict[str, Any]:
     config = options.heads
     searched: list[dict[str, Any]] = []
-    target = Path(output)
     model_id = model_id or target.name
     work = Path(cache) if cache is not None else target.parent / f".{target.name}.cache"
     work.mkdir(parents=True, exist_ok=True)
