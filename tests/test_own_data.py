@@ -24,7 +24,7 @@ KINDS = frozenset(
      "support_intent", "system_prompt", "table", "tool_json", "web_page"]
 )  # fmt: skip
 FILES = frozenset(
-    ["agent_traces", "agents", "artefacts", "asia_c", "carriers_long", "contrast",
+    ["agent_traces", "agents", "artefacts", "asia_c", "carriers_long", "chat_logs", "contrast",
      "dangerous_c", "direct", "direct_b", "direct_c", "direct_d", "disguised_jailbreaks",
      "documents_b", "east_asia", "east_south_d", "email_errands", "errand_documents", "errands_c",
      "europe", "europe_c", "europe_d", "everyday_traffic", "extraction", "extraction_commands",

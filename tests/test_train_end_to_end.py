@@ -410,6 +410,26 @@ def test_what_the_encoder_has_not_seen(tuned):
     assert training["augmented"] > 0
 
 
+def test_heads_may_learn_from_what_the_encoder_has_seen(tuned, tmp_path):
+    root, _, report = tuned
+    target = tmp_path / "seen"
+    argv = ["train", "--corpus", str(root / "corpus"), "--encoder", str(root / "encoder"),
+            "--output", str(target), "--trees", "12", "--jobs", "1", "--cache",
+            str(root / "cache"), "--learn-seen", "own:known"]  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("raxe_fast.training.train.read_own_texts", lambda: list(own_texts()))
+        assert cli_train.run(parse(cli_train, argv)) == 0
+    training = json.loads((target / "report.json").read_text())["training"]
+    assert training["learn_seen"] == {"sources": ["own:known"], "texts": 20}
+    assert report["training"]["learn_seen"] == {"sources": [], "texts": 0}
+    # Of the 20 texts that source has, one in FOLDS was kept from the encoder in any case.
+    more = training["encoder_texts_unseen"] - report["training"]["encoder_texts_unseen"]
+    assert 0 < more <= 20 and training["embedded"] > report["training"]["embedded"]
+    # What the encoder has seen stays what it was.
+    tuned_on = json.loads((target / "manifest.json").read_text())["encoder"]["tuned"]
+    assert tuned_on["own_sources"] == ["own:known"]
+
+
 def test_the_scanner_agrees_with_the_pipeline_of_features(tuned):
     root, output, _ = tuned
     corpus = read_corpus(root / "corpus" / "test.jsonl")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ASK_BELOW", "ASK_FROM", "SHORT_TOKENS", "SMALL_MODEL", "Cascade"]
 
-SMALL_MODEL = "raxe-mini-v4"
+SMALL_MODEL = "raxe-mini-v5"
 
 # Chosen on dev with the shipped models (bench/cascade.py) on a machine with AVX2 alone: the lowest
 # score of those tried, and the longest text, with which the 95th percentile over the natural mix is

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DEFAULT_MODEL", "ForestKind", "Model", "installed_models", "load_model", "resolve"]
 
-DEFAULT_MODEL = "raxe-l6-v2"
+DEFAULT_MODEL = "raxe-l6-v3"
 ForestKind = Literal["auto", "compiled", "packed"]
 _T = TypeVar("_T")
 

@@ -2,7 +2,7 @@
 
 Threads, not processes: the tokeniser, both networks and the fused call are C++ that runs without
 the interpreter's lock, and threads share one copy of the model. The lock is held for the search for
-encoded parts and for making the result: about 3 % of a text's time with raxe-l6-v2, 18 %
+encoded parts and for making the result: about 3 % of a text's time with raxe-l6-v3, 18 %
 with a student of two layers of 128, so it limits neither on two cores.
 """
 

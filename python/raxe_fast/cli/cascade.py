@@ -25,7 +25,7 @@ def add_cascade_arguments(parser: argparse.ArgumentParser) -> None:
         help="a small model answers where it is sure, the other the rest: a fraction of the time",
     )
     parser.add_argument(
-        "--first", metavar="MODEL", help="the small model of --cascade (default raxe-mini-v4)"
+        "--first", metavar="MODEL", help="the small model of --cascade (default raxe-mini-v5)"
     )
     parser.add_argument(
         "--ask-from",

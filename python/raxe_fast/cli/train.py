@@ -68,6 +68,14 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
         help="directory of a tiny fine-tuned encoder that screens: it clears what is plainly "
         "harmless before the encoder reads it; or a trained model whose screening network is kept",
     )
+    parser.add_argument(
+        "--learn-seen",
+        metavar="SOURCE",
+        action="append",
+        default=[],
+        help="a source of our own texts (own:FILE) that the heads learn from although the encoder "
+        "has; may be given several times",
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.set_defaults(run=run)
 
@@ -101,6 +109,7 @@ def run(args: Namespace) -> int:
         jobs=args.jobs,
         limit=args.limit,
         search=args.search,
+        learn_seen=tuple(args.learn_seen),
         seed=args.seed,
     )
     console = Console(stderr=True)

@@ -75,6 +75,9 @@ class TrainOptions:
     limit: records read from each split, for a quick try (without own_texts).
     search: try variations of the binary head on dev and take the best; `heads` is the base.
     own_texts: learn from the texts in own_texts/ too (models of fine-tuned encoders only).
+    learn_seen: beginnings of the names of such sources that the heads learn from although the
+        encoder has. Its logits are surer of these than of new ones; it is for kinds of text of
+        which the heads would meet too few otherwise, and do not know what to make of.
     augment: what is made of the texts that a fine-tuned encoder has not seen, for the binary head
         and the weights of the evidence to learn from; None makes nothing. Texts alone teach them
         to trust the pooled embedding, which padding misleads.
@@ -91,6 +94,7 @@ class TrainOptions:
     benign_clusters: int = 40
     search: bool = False
     own_texts: bool = True
+    learn_seen: tuple[str, ...] = ()
     augment: AugmentOptions | None = field(
         default_factory=lambda: AugmentOptions(encoded=0.0, triggers=0.0, padded=0.12)
     )
@@ -165,11 +169,16 @@ def _train(
     if files.heads is not None and options.own_texts and options.limit is None:
         corpus.records += [item.record for item in read_own_texts()]
 
+    def seen_again(record: Record) -> bool:
+        return is_own(record) and record.source.startswith(options.learn_seen)
+
     def unseen(record: Record) -> bool:
-        """Whether a fine-tuned encoder has not seen this training text."""
+        """Whether a fine-tuned encoder has not seen this training text, or is taken not to have."""
         own = is_own(record)
-        return (own and record.source not in known_own) or (
-            holdout is not None and holdout.contains(record)
+        return (
+            (own and record.source not in known_own)
+            or seen_again(record)
+            or (holdout is not None and holdout.contains(record))
         )
 
     # A fine-tuned encoder: only what the heads will learn from is embedded.
@@ -323,6 +332,10 @@ def _train(
         "own_texts": sum(is_own(r) for r in corpus.records),
         "augmented": len(made),
         "encoder_texts_unseen": int(learn_unseen[: len(needed)].sum()),
+        "learn_seen": {
+            "sources": list(options.learn_seen),
+            "texts": sum(map(seen_again, needed)),
+        },
         "holdout": None if holdout is None else holdout.to_dict(),
         "windows_left_out": int(learn.embedded.windows.sum()) - len(learn.owner),
         "window_cap": options.window_cap,
