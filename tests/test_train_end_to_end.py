@@ -411,6 +411,8 @@ def test_what_the_encoder_has_not_seen(tuned):
 
 
 def test_heads_may_learn_from_what_the_encoder_has_seen(tuned, tmp_path):
+    from raxe_fast.training.folds import Holdout
+
     root, _, report = tuned
     target = tmp_path / "seen"
     argv = ["train", "--corpus", str(root / "corpus"), "--encoder", str(root / "encoder"),
@@ -420,11 +422,17 @@ def test_heads_may_learn_from_what_the_encoder_has_seen(tuned, tmp_path):
         patch.setattr("raxe_fast.training.train.read_own_texts", lambda: list(own_texts()))
         assert cli_train.run(parse(cli_train, argv)) == 0
     training = json.loads((target / "report.json").read_text())["training"]
-    assert training["learn_seen"] == {"sources": ["own:known"], "texts": 20}
+    known = [item.record for item in own_texts() if item.record.source == "own:known"]
+    seen = sum(not Holdout(1, FOLDS).contains(record) for record in known)
+    assert training["learn_seen"] == {"sources": ["own:known"], "texts": seen} and 0 < seen < 20
     assert report["training"]["learn_seen"] == {"sources": [], "texts": 0}
-    # Of the 20 texts that source has, one in FOLDS was kept from the encoder in any case.
     more = training["encoder_texts_unseen"] - report["training"]["encoder_texts_unseen"]
-    assert 0 < more <= 20 and training["embedded"] > report["training"]["embedded"]
+    assert more == seen and training["embedded"] > report["training"]["embedded"]
+    card = (target / "MODEL_CARD.md").read_text()
+    assert f"{seen} texts that the encoder has seen: own:known" in card
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("raxe_fast.training.train.read_own_texts", lambda: list(own_texts()))
+        assert cli_train.run(parse(cli_train, [*argv[:-1], "own:unknown"])) == 2
     # What the encoder has seen stays what it was.
     tuned_on = json.loads((target / "manifest.json").read_text())["encoder"]["tuned"]
     assert tuned_on["own_sources"] == ["own:known"]

@@ -111,13 +111,18 @@ _FROZEN = (
 )
 
 
-def _tuning(holdout: dict[str, Any] | None) -> str:
+def _tuning(training: dict[str, Any]) -> str:
+    holdout, again = training["holdout"], training["learn_seen"]
     if holdout is None:
         return "frozen"
-    return (
+    found = (
         "fine-tuned on the training texts but for one group-wise fold of "
         f"{holdout['folds']}, on which the binary forest was fitted"
     )
+    if again["texts"]:
+        found += f" (and on {again['texts']} texts that the encoder has seen: "
+        found += ", ".join(again["sources"]) + ")"
+    return found
 
 
 def _pairs(encoder: dict[str, Any]) -> str:
@@ -182,7 +187,7 @@ def write_card(
         "for harmful content.",
         "",
         f"- Encoder: {encoder['base']}, {encoder['layers']} layers, {encoder['precision']}, "
-        f"{_tuning(training['holdout'])};{_pairs(encoder)} windows of "
+        f"{_tuning(training)};{_pairs(encoder)} windows of "
         f"{encoder['max_tokens']} tokens, {encoder['overlap_tokens']} of them shared with the "
         "next.",
         _heads(manifest, training, forests),

@@ -77,7 +77,8 @@ class TrainOptions:
     own_texts: learn from the texts in own_texts/ too (models of fine-tuned encoders only).
     learn_seen: beginnings of the names of such sources that the heads learn from although the
         encoder has. Its logits are surer of these than of new ones; it is for kinds of text of
-        which the heads would meet too few otherwise, and do not know what to make of.
+        which the heads would meet too few otherwise, and do not know what to make of. Names that
+        no source begins with are refused.
     augment: what is made of the texts that a fine-tuned encoder has not seen, for the binary head
         and the weights of the evidence to learn from; None makes nothing. Texts alone teach them
         to trust the pooled embedding, which padding misleads.
@@ -122,7 +123,8 @@ def train(
     fine-tuned student that is to screen (screening.py), or a trained model whose screening network
     is kept.
 
-    Raises CorpusError, ModelError, EncoderError; ValueError for a corpus without both classes.
+    Raises CorpusError, ModelError, EncoderError; ValueError for a corpus without both classes and
+    for sources in learn_seen that there are not.
     """
     options = options or TrainOptions()
     kept = FinetuneOptions().holdout
@@ -168,18 +170,26 @@ def _train(
     known_own = own_sources(encoder) if files.heads is not None else frozenset()
     if files.heads is not None and options.own_texts and options.limit is None:
         corpus.records += [item.record for item in read_own_texts()]
+    own_names = {record.source for record in corpus.records if is_own(record)}
+    for name in options.learn_seen:
+        if not any(source.startswith(name) for source in own_names):
+            raise ValueError(f"no texts of our own are of a source {name!r}")
+
+    def held(record: Record) -> bool:
+        return holdout is not None and holdout.contains(record)
 
     def seen_again(record: Record) -> bool:
-        return is_own(record) and record.source.startswith(options.learn_seen)
+        return (
+            is_own(record)
+            and record.source in known_own
+            and record.source.startswith(options.learn_seen)
+            and not held(record)
+        )
 
     def unseen(record: Record) -> bool:
         """Whether a fine-tuned encoder has not seen this training text, or is taken not to have."""
         own = is_own(record)
-        return (
-            (own and record.source not in known_own)
-            or seen_again(record)
-            or (holdout is not None and holdout.contains(record))
-        )
+        return (own and record.source not in known_own) or seen_again(record) or held(record)
 
     # A fine-tuned encoder: only what the heads will learn from is embedded.
     needed = corpus.records
