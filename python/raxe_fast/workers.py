@@ -4,17 +4,27 @@ Threads, not processes: the tokeniser, both networks and the fused call are C++ 
 the interpreter's lock, and threads share one copy of the model. The lock is held for the search for
 encoded parts and for making the result: about 3 % of a text's time with raxe-l6-v3, 18 %
 with a student of two layers of 128, so it limits neither on two cores.
+
+An interrupt (Ctrl-C) may arrive between any two steps of the main thread. One that arrives while a
+lock is taken by Python code, as threading.Condition does and with it Future, Queue,
+ThreadPoolExecutor and Thread.start, leaves that lock taken, and the threads wait for it for ever.
+So only what is done inside of the interpreter is used here: its locks, SimpleQueue, and
+start_new_thread.
 """
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
+from _thread import start_new_thread
 from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from typing import Any, Generic, NamedTuple, TypeVar
+from operator import attrgetter
+from queue import SimpleQueue
+from typing import Any, Generic, TypeVar
+from weakref import WeakSet
 
 __all__ = ["Stopped", "Team", "available_cpus", "default_lookahead"]
 
@@ -39,13 +49,30 @@ class Stopped(Exception):
     """The team was stopped; what comes next in the stream was not worked on."""
 
 
-class _Job(NamedTuple):
-    """An item that nobody has begun with; the largest one comes last, of equal ones the oldest."""
+class _Job:
+    """An item on its way to a result. ``order`` puts the largest last, of equal ones the oldest."""
 
-    size: int
-    age: int  # minus its number: no two are equal, so comparing never gets beyond it
-    item: Any
-    future: Future[Any]
+    __slots__ = ("begun", "dropped", "ended", "error", "item", "order", "result", "waiter")
+
+    def __init__(self, item: Any, size: int, number: int) -> None:
+        self.item = item
+        self.order = (size, -number)
+        self.begun = self.dropped = self.ended = False
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.waiter = threading.Lock()  # taken until there is something to be told
+        self.waiter.acquire()
+
+
+_ORDER = attrgetter("order")
+_at_work: WeakSet[Team[Any, Any]] = WeakSet()
+
+
+@atexit.register
+def _stop_all() -> None:
+    """Before the interpreter ends, after which no thread can be waited for."""
+    for team in list(_at_work):
+        team.stop()
 
 
 class Team(Generic[Item, Result]):
@@ -68,11 +95,12 @@ class Team(Generic[Item, Result]):
         self._size = size
         # Re-entrant: the garbage collector may end a stream in a thread that holds it.
         self._lock = threading.RLock()
-        self._pending: deque[Future[Result]] = deque()  # not fetched, in order
-        self._open: deque[_Job] = deque()  # likewise, from the first that is not done
+        self._pending: deque[_Job] = deque()  # not fetched, in order
+        self._open: deque[_Job] = deque()  # likewise, from the first that has not ended
         self._waiting: list[_Job] = []  # those not begun, sorted
+        self._calls: SimpleQueue[bool] = SimpleQueue()  # True: there is a job; False: go home
+        self._gone: list[threading.Lock] = []  # one a thread, taken while it is there
         self._members: set[int] = set()
-        self._executor: ThreadPoolExecutor | None = None
         self._stopped = False
 
     def results(self, items: Iterator[Item], lookahead: int) -> Generator[Result, None, None]:
@@ -113,69 +141,90 @@ class Team(Generic[Item, Result]):
             self._stopped = True
             self._waiting.clear()
             self._open.clear()
-            for future in self._pending:
-                future.cancel()  # whoever waits for it is told; not where it has begun
-            executor = self._executor
-        if executor is not None:
-            # A thread of the team cannot wait for itself: see __init__.
-            own = threading.get_ident() in self._members
-            executor.shutdown(wait=not own, cancel_futures=True)
+            for job in self._pending:
+                if not job.begun and not job.dropped:
+                    job.dropped = True
+                    job.waiter.release()
+            gone = list(self._gone)
+        for _ in range(self._workers):
+            self._calls.put(False)
+        # A thread of the team cannot wait for itself: see __init__.
+        if threading.get_ident() not in self._members:
+            for lock in gone:
+                with lock:
+                    pass
 
     def _wants_more(self, lookahead: int) -> bool:
-        ready = len(self._pending) > self._workers and self._pending[0].done()
+        ready = len(self._pending) > self._workers and self._pending[0].ended
         return not ready and len(self._pending) < lookahead
 
     def _add(self, item: Item, number: int) -> None:
-        size = 0 if self._size is None else self._size(item)
-        job = _Job(size, -number, item, Future())
+        job = _Job(item, 0 if self._size is None else self._size(item), number)
         with self._lock:
             if self._stopped:
                 raise Stopped
-            if self._executor is None:
-                self._executor = ThreadPoolExecutor(self._workers, "raxe-fast-stream")
-            self._pending.append(job.future)
+            if not self._gone:
+                _at_work.add(self)
+            self._pending.append(job)
             self._open.append(job)
-            insort(self._waiting, job)
-            # Not this job: whichever is best once a thread is free.
-            self._executor.submit(self._do_one)
+            insort(self._waiting, job, key=_ORDER)
+            if len(self._gone) < self._workers:
+                gone = threading.Lock()
+                gone.acquire()
+                start_new_thread(self._obey, (gone,))
+                self._gone.append(gone)  # now and not before: an interrupt may leave no thread
+        # Not for this job: whichever is best once a thread is free.
+        self._calls.put(True)
 
     def _take(self) -> Result:
-        future = self._pending[0]
-        try:
-            result = future.result()
-        except CancelledError:
-            if future.cancelled():
-                raise Stopped from None
-            raise
-        finally:
-            del future  # its error's traceback holds this frame
+        job = self._pending[0]
+        job.waiter.acquire()
+        if job.dropped:
+            raise Stopped
         with self._lock:
             self._pending.popleft()
-        return result
+        if job.error is None:
+            result: Result = job.result
+            return result
+        try:
+            raise job.error
+        finally:
+            del job  # its error's traceback holds this frame
+
+    def _obey(self, gone: threading.Lock) -> None:
+        self._members.add(threading.get_ident())
+        try:
+            while self._calls.get():
+                self._do_one()
+        finally:
+            self._members.discard(threading.get_ident())
+            gone.release()
 
     def _do_one(self) -> None:
-        self._members.add(threading.get_ident())
         with self._lock:
             job = self._next()
-        if job is None:
+        if job is None:  # stopped
             return
+        item, job.item = job.item, None
         try:
-            result = self._work(job.item)
+            job.result = self._work(item)
         except BaseException as error:
-            job.future.set_exception(error)
-        else:
-            job.future.set_result(result)
+            job.error = error
+        job.ended = True
+        job.waiter.release()
+        del job, item  # the error's traceback holds this frame
 
     def _next(self) -> _Job | None:
-        if not self._waiting:  # stopped
+        if not self._waiting:
             return None
-        while self._open[0].future.done():
+        while self._open[0].ended:
             self._open.popleft()
         due = self._open[0]
-        place = bisect_left(self._waiting, due)
+        place = bisect_left(self._waiting, due.order, key=_ORDER)
         if place < len(self._waiting) and self._waiting[place] is due:
             del self._waiting[place]
             job = due
         else:
             job = self._waiting.pop()
-        return job if job.future.set_running_or_notify_cancel() else None
+        job.begun = True
+        return job
