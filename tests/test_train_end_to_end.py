@@ -30,6 +30,7 @@ from raxe_fast.training.evaluate import ALL_FAMILIES_WARN, scan_records  # noqa:
 from raxe_fast.training.feature_fit import window_evidence  # noqa: E402
 from raxe_fast.training.feature_parts import Rows, feature_rows  # noqa: E402
 from raxe_fast.training.finetune_output import LinearHeads  # noqa: E402
+from raxe_fast.training.folds import Holdout  # noqa: E402
 from raxe_fast.training.heads import HeadsConfig  # noqa: E402
 from raxe_fast.training.train import TrainOptions, train  # noqa: E402
 from raxe_fast.training.train_data import embed_split, worst_by_text  # noqa: E402
@@ -393,8 +394,6 @@ def test_a_model_of_a_tuned_encoder_has_features(tuned):
 
 def test_what_the_encoder_has_not_seen(tuned):
     """Of the corpus its hold-out fold, of our own texts also those of new sources."""
-    from raxe_fast.training.folds import Holdout
-
     root, _, report = tuned
     training = report["training"]
     records = [*read_corpus(root / "corpus" / "train.jsonl").records,
@@ -411,8 +410,6 @@ def test_what_the_encoder_has_not_seen(tuned):
 
 
 def test_heads_may_learn_from_what_the_encoder_has_seen(tuned, tmp_path):
-    from raxe_fast.training.folds import Holdout
-
     root, _, report = tuned
     target = tmp_path / "seen"
     argv = ["train", "--corpus", str(root / "corpus"), "--encoder", str(root / "encoder"),
@@ -436,6 +433,43 @@ def test_heads_may_learn_from_what_the_encoder_has_seen(tuned, tmp_path):
     # What the encoder has seen stays what it was.
     tuned_on = json.loads((target / "manifest.json").read_text())["encoder"]["tuned"]
     assert tuned_on["own_sources"] == ["own:known"]
+
+
+def test_heads_learn_from_all_of_a_corpus_that_the_encoder_never_saw(tuned, tmp_path):
+    root, output, report = tuned
+    target = tmp_path / "new"
+    student = write_tuned(tmp_path / "student", hidden=64)
+    argv = ["train", "--corpus", str(root / "corpus"), "--encoder", str(output), "--output",
+            str(target), "--trees", "12", "--jobs", "1", "--cache", str(root / "cache"),
+            "--new-corpus", "--screening", str(student)]  # fmt: skip
+
+    def run(*more):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("raxe_fast.training.train.read_own_texts", lambda: list(own_texts()))
+            assert cli_train.run(parse(cli_train, [*argv, *more])) == 0
+        found = json.loads((target / "report.json").read_text())
+        return found["training"], found["screening"]
+
+    training, screening = run()
+    records = read_corpus(root / "corpus" / "train.jsonl").records
+    new = [item.record for item in own_texts() if item.record.source == "own:new"]
+    held = [
+        item.record
+        for item in own_texts()
+        if item.record.source == "own:known" and Holdout(1, FOLDS).contains(item.record)
+    ]
+    assert training["new_corpus"] and not report["training"]["new_corpus"]
+    assert training["encoder_texts_unseen"] == len(records) + len(new) + len(held)
+    assert training["augmented"] > report["training"]["augmented"]
+    # N-grams that have learnt from every text are no evidence of a network that has not.
+    assert screening["weights"]["lexical"] == 0
+    assert "fitted on all texts of this one" in (target / "MODEL_CARD.md").read_text()
+    raw = json.loads((target / "manifest.json").read_text())
+    assert raw["encoder"]["tuned"]["new_corpus"] is True
+    assert load_model(target).selftest.rows is not None
+
+    training, _ = run("--no-own-texts")
+    assert training["encoder_texts_unseen"] == len(records) and training["own_texts"] == 0
 
 
 def test_the_scanner_agrees_with_the_pipeline_of_features(tuned):

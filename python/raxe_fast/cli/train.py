@@ -76,6 +76,15 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
         help="a source of our own texts (own:FILE) that the heads learn from although the encoder "
         "has; may be given several times",
     )
+    parser.add_argument(
+        "--new-corpus",
+        action="store_true",
+        help="the encoder was tuned on another corpus: heads learn from all of this one, not only "
+        "from the fold that tuning would have left out",
+    )
+    parser.add_argument(
+        "--no-own-texts", action="store_true", help="leave out the texts that raxe-fast brings"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.set_defaults(run=run)
 
@@ -109,7 +118,9 @@ def run(args: Namespace) -> int:
         jobs=args.jobs,
         limit=args.limit,
         search=args.search,
+        own_texts=not args.no_own_texts,
         learn_seen=tuple(args.learn_seen),
+        new_corpus=args.new_corpus,
         seed=args.seed,
     )
     console = Console(stderr=True)

@@ -115,10 +115,15 @@ def _tuning(training: dict[str, Any]) -> str:
     holdout, again = training["holdout"], training["learn_seen"]
     if holdout is None:
         return "frozen"
-    found = (
-        "fine-tuned on the training texts but for one group-wise fold of "
-        f"{holdout['folds']}, on which the binary forest was fitted"
-    )
+    if training.get("new_corpus"):
+        found = (
+            "fine-tuned on another corpus; the binary forest was fitted on all texts of this one"
+        )
+    else:
+        found = (
+            "fine-tuned on the training texts but for one group-wise fold of "
+            f"{holdout['folds']}, on which the binary forest was fitted"
+        )
     if again["texts"]:
         found += f" (and on {again['texts']} texts that the encoder has seen: "
         found += ", ".join(again["sources"]) + ")"

@@ -3,6 +3,7 @@
 The n-gram models are fitted like the encoder: attack or not on the texts that the encoder has
 seen, so that on the others, from which the forest learns, their scores are as honest as at run
 time; labels out of fold on the training attacks, since the label forests learn from all of these.
+Where the encoder has seen nothing of a corpus, attack or not is scored out of fold as well.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from raxe_fast.training.train_data import Labels, Split
 
 __all__ = ["FeatureFit", "fit_features", "window_evidence"]
 
-_LABEL_FOLDS = 5
+_FOLDS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,45 +57,43 @@ def fit_features(
     infos: Sequence[TriggerInfo],
     files: EncoderFiles,
     *,
+    out_of_fold: bool = False,
     seed: int = 1,
     jobs: int = 2,
 ) -> FeatureFit:
-    """``records`` are all training texts; ``unseen`` says which the encoder has not seen."""
-    seen = [record for record in records if not unseen(record)]
-    lexical = fit_binary_ngrams(
-        ngram_matrix([r.text for r in seen], BINARY_BITS),
-        np.array([r.label for r in seen], dtype=np.int64),
-        seed,
-    )
+    """``records`` are all training texts; ``unseen`` says which the encoder has not seen. With
+    ``out_of_fold`` the n-grams learn from these, too, and training rows are scored by others."""
+    seen = [record for record in records if out_of_fold or not unseen(record)]
+    lexical, lexical_by_fold = _fit_lexical(seen, out_of_fold, seed)
     attacks = [record for record in records if record.label == 1]
     matrix = ngram_matrix([r.text for r in attacks], LABEL_BITS)
     _, numbers = labels.numbers(attacks)
     classes = len(labels.subfamilies)
     final = fit_label_ngrams(matrix, numbers, classes, seed, jobs)
-    folds = np.array([fold_of(group_key(record), _LABEL_FOLDS) for record in attacks])
-    out_of_fold = []
-    for fold in range(_LABEL_FOLDS):
+    folds = _folds(attacks)
+    labels_by_fold = []
+    for fold in range(_FOLDS):
         inside = folds != fold
         # A class whose texts all lie in one fold has nothing to be judged by out of fold.
         whole = set(numbers[inside].tolist()) == set(range(classes))
         model = final
         if whole:
             model = fit_label_ngrams(matrix[inside], numbers[inside], classes, seed, jobs)
-        out_of_fold.append(model)
+        labels_by_fold.append(model)
 
-    def core(model: NgramModel) -> _core.Features:
-        return core_features(feature_data(heads, lexical, model), infos, labels.families)
+    def core(binary: NgramModel, model: NgramModel) -> _core.Features:
+        return core_features(feature_data(heads, binary, model), infos, labels.families)
 
     embedder = TextEmbedder(files)
-    shipped = core(final)
-    by_fold = [core(model) for model in out_of_fold]
+    shipped = core(lexical, final)
+    by_fold = [core(*pair) for pair in zip(lexical_by_fold, labels_by_fold, strict=True)]
 
     def rows(split: Split) -> Rows:
         return feature_rows(lambda _: shipped, triggers, split.texts, split.embedded, embedder)
 
     def train_rows(split: Split) -> Rows:
         of_record = [
-            by_fold[fold_of(group_key(r), _LABEL_FOLDS)] if r.label == 1 else shipped
+            by_fold[fold_of(group_key(r), _FOLDS)] if r.label == 1 or out_of_fold else shipped
             for r in split.records
         ]
         owner = split.record_of
@@ -103,6 +102,29 @@ def fit_features(
         )
 
     return FeatureFit(feature_data(heads, lexical, final), shipped, rows, train_rows)
+
+
+def _folds(records: Sequence[Record]) -> Ints:
+    return np.array([fold_of(group_key(record), _FOLDS) for record in records], dtype=np.int64)
+
+
+def _fit_lexical(
+    records: Sequence[Record], out_of_fold: bool, seed: int
+) -> tuple[NgramModel, list[NgramModel]]:
+    """The model that ships, and the one that scores each fold: another only if ``out_of_fold``."""
+    matrix = ngram_matrix([r.text for r in records], BINARY_BITS)
+    label = np.array([r.label for r in records], dtype=np.int64)
+    final = fit_binary_ngrams(matrix, label, seed)
+    if not out_of_fold:
+        return final, [final] * _FOLDS
+    folds = _folds(records)
+    models = []
+    for fold in range(_FOLDS):
+        inside = folds != fold
+        # One class alone teaches nothing; so small a corpus has nothing to be judged by.
+        both = len(set(label[inside].tolist())) == 2
+        models.append(fit_binary_ngrams(matrix[inside], label[inside], seed) if both else final)
+    return final, models
 
 
 def window_evidence(

@@ -64,6 +64,7 @@ def fit_screening(
     work: Path,
     *,
     main_holdout: Holdout | None = None,
+    ngrams: bool = True,
     options: ScreeningOptions | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Writes the screening members of ``student``, a directory of write_output, into the complete
@@ -72,6 +73,7 @@ def fit_screening(
 
     ``main_holdout``: what the model's own encoder has not seen, where that is known: its n-grams
     have learnt from the rest, and serve as evidence only if the student's hold-out is the same.
+    ``ngrams`` False: they have learnt from all (``TrainOptions.new_corpus``) and never serve.
 
     Raises ModelFormatError for a student without heads or with another tokenizer, ValueError where
     no training text is left that it was not tuned on or a class is missing, EncoderError.
@@ -89,7 +91,7 @@ def fit_screening(
     except EncoderError as error:
         raise ModelFormatError(str(error), path=student) from error
     holdout = _holdout(student)
-    lexical = model.features is not None and (main_holdout is None or main_holdout == holdout)
+    lexical = ngrams and model.features is not None and main_holdout in (None, holdout)
     screener = _screener(encoder, files.heads, model, (1.0, 1.0, float(lexical)), 0.0)
 
     unseen = [record for record in train if holdout is None or holdout.contains(record)]

@@ -63,6 +63,7 @@ def add_screening(
                 dev,
                 Path(work),
                 main_holdout=_main_holdout(base, folder),
+                ngrams=not base["encoder"].get("tuned", {}).get("new_corpus", False),
                 options=options,
             )
         members = sorted({*members, ENCODER_MEMBER, HEADS_MEMBER})

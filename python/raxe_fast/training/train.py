@@ -79,6 +79,9 @@ class TrainOptions:
         encoder has. Its logits are surer of these than of new ones; it is for kinds of text of
         which the heads would meet too few otherwise, and do not know what to make of. Names that
         no source begins with are refused.
+    new_corpus: the encoder was tuned on another corpus, so its heads learn from all of this one and
+        not only from the fold that its tuning would have left out. Wrong for the corpus that it
+        was tuned on: the forest would learn a separation that is not there at run time.
     augment: what is made of the texts that a fine-tuned encoder has not seen, for the binary head
         and the weights of the evidence to learn from; None makes nothing. Texts alone teach them
         to trust the pooled embedding, which padding misleads.
@@ -96,6 +99,7 @@ class TrainOptions:
     search: bool = False
     own_texts: bool = True
     learn_seen: tuple[str, ...] = ()
+    new_corpus: bool = False
     augment: AugmentOptions | None = field(
         default_factory=lambda: AugmentOptions(encoded=0.0, triggers=0.0, padded=0.12)
     )
@@ -176,6 +180,8 @@ def _train(
             raise ValueError(f"no texts of our own are of a source {name!r}")
 
     def held(record: Record) -> bool:
+        if options.new_corpus and not is_own(record):
+            return True
         return holdout is not None and holdout.contains(record)
 
     def seen_again(record: Record) -> bool:
@@ -197,7 +203,7 @@ def _train(
     if holdout is not None:
         needed = [record for record in needed if record.label == 1 or unseen(record)]
         if options.augment is not None:
-            material = [record for record in corpus.records if holdout.contains(record)]
+            material = [record for record in corpus.records if held(record)]
             shares = replace(options.augment, folds=holdout.folds)
             made = [item.record for item in augment(material, shares)]
     splits = {
@@ -214,7 +220,7 @@ def _train(
     if files.heads is not None:
         fit = fit_features(
             corpus.records, unseen, labels, files.heads, triggers, trigger_infos(compiled), files,
-            seed=options.seed, jobs=options.jobs,
+            out_of_fold=options.new_corpus, seed=options.seed, jobs=options.jobs,
         )  # fmt: skip
         rows = {"train": fit.train_rows(learn), "dev": fit.rows(dev)}
     else:
@@ -311,6 +317,8 @@ def _train(
     tuned = None
     if holdout is not None:
         tuned = {"holdout": holdout.to_dict(), "own_sources": sorted(known_own)}
+        if options.new_corpus:
+            tuned["new_corpus"] = True
     manifest = manifest_base(model_id, files, labels, heads, thresholds, sizes, tuned)
     write_manifest(folder, manifest, members)
     load_model(folder, forest="packed")
@@ -320,7 +328,7 @@ def _train(
     if screening is not None:
         section, screened = fit_screening(
             folder, screening, corpus.records, dev.records, work, main_holdout=holdout,
-            options=ScreeningOptions(jobs=options.jobs),
+            ngrams=not options.new_corpus, options=ScreeningOptions(jobs=options.jobs),
         )  # fmt: skip
         manifest["screening"] = section
         members += [ENCODER_MEMBER, HEADS_MEMBER]
@@ -347,6 +355,7 @@ def _train(
             "texts": sum(map(seen_again, needed)),
         },
         "holdout": None if holdout is None else holdout.to_dict(),
+        "new_corpus": options.new_corpus,
         "windows_left_out": int(learn.embedded.windows.sum()) - len(learn.owner),
         "window_cap": options.window_cap,
         "labelling": config.labelling,
