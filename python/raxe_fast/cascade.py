@@ -14,15 +14,16 @@ from raxe_fast.scanner import Scanner
 
 if TYPE_CHECKING:
     from raxe_fast.encoder import Backend
+    from raxe_fast.model import ForestKind
     from raxe_fast.verdict import Plan
 
 __all__ = ["ASK_BELOW", "ASK_FROM", "SHORT_TOKENS", "SMALL_MODEL", "Cascade"]
 
 SMALL_MODEL = "raxe-mini-v5"
 
-# Chosen on dev with the shipped models (bench/cascade.py) on a machine with AVX2 alone: the lowest
-# score of those tried, and the longest text, with which the 95th percentile over the natural mix is
-# about three milliseconds; and the upper end that halves what both models block in error.
+# Chosen on dev (bench/cascade.py; docs/decisions.md, "The cascade"), with raxe-mini-v3 on a machine
+# with AVX2 alone: the lowest score of those tried with which the 95th percentile over the natural
+# mix is about three milliseconds, and the upper end that halves what both models block in error.
 ASK_FROM = 0.4
 ASK_BELOW = 0.9
 SHORT_TOKENS = 0
@@ -31,7 +32,8 @@ SHORT_TOKENS = 0
 class Cascade(Scanner):
     """Scans texts with a small model, and with ``model`` those that the small one is unsure about.
 
-    A :class:`~raxe_fast.Scanner` in every other respect. The small model's verdict stands unless
+    A :class:`~raxe_fast.Scanner` in every other respect but ``batch_size``: text by text. Its
+    ``model`` and ``threshold_for`` are those of the large model. The small model's verdict stands unless
 
     - its score lies in ``[ask_from, ask_below)``: neither plainly harmless nor an attack for
       certain. A policy that blocks from a lower score than ``ask_from`` asks from there, and always
@@ -76,6 +78,8 @@ class Cascade(Scanner):
         max_windows: int = 64,
         decode: bool = True,
         backend: Backend = "auto",
+        forest: ForestKind = "auto",
+        screening: bool = True,
         async_workers: int = 1,
     ) -> None:
         if not 0.0 <= ask_from <= 1.0:
@@ -96,6 +100,8 @@ class Cascade(Scanner):
             max_windows=max_windows,
             decode=decode,
             backend=backend,
+            forest=forest,
+            screening=screening,
         )
         balanced, _ = self._first.model.manifest.thresholds["balanced"]
         self._sure_from = max(balanced, ask_below)
@@ -109,6 +115,8 @@ class Cascade(Scanner):
             max_windows=max_windows,
             decode=decode,
             backend=backend,
+            forest=forest,
+            screening=screening,
             async_workers=async_workers,
         )
 
