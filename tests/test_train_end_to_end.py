@@ -392,6 +392,29 @@ def test_a_model_of_a_tuned_encoder_has_features(tuned):
     assert report["test"]["overall"]["auc"]["value"] > 0.9
 
 
+def test_rates_of_every_preset_stand_in_report_and_card(tuned):
+    root, output, report = tuned
+    assert "presets" not in report["dev"]  # the last split alone
+    records = read_corpus(root / "corpus" / "test.jsonl").records
+    card = (output / "MODEL_CARD.md").read_text()
+    assert "## Presets (score at or above; rates on test)" in card
+    with Scanner(output) as scanner:
+        for preset, rates in report["test"]["presets"].items():
+            actions = [scanner.scan(r.text, policy=Policy(preset)).action for r in records]
+            for part, counted in ((rates, {"block"}), (rates["at_warn"], {"block", "warn"})):
+                for side, label in (("fpr", 0), ("fnr", 1)):
+                    wrong = sum(
+                        (action in counted) != bool(label)
+                        for action, record in zip(actions, records, strict=True)
+                        if record.label == label
+                    )
+                    assert part[side]["count"] == wrong, (preset, side)
+            assert f"| {preset} |" in card
+    balanced = report["test"]["presets"]["balanced"]
+    assert balanced["at_warn"] == report["test"]["at_warn"]
+    assert all(balanced[side] == report["test"]["overall"][side] for side in ("fpr", "fnr"))
+
+
 def test_what_the_encoder_has_not_seen(tuned):
     """Of the corpus its hold-out fold, of our own texts also those of new sources."""
     root, _, report = tuned

@@ -33,7 +33,8 @@ class Cascade(Scanner):
     """Scans texts with a small model, and with ``model`` those that the small one is unsure about.
 
     A :class:`~raxe_fast.Scanner` in every other respect but ``batch_size``: text by text. Its
-    ``model`` and ``threshold_for`` are those of the large model. The small model's verdict stands unless
+    ``model`` and ``threshold_for`` are those of the large model. The small model's verdict stands
+    unless
 
     - its score lies in ``[ask_from, ask_below)``: neither plainly harmless nor an attack for
       certain. A policy that blocks from a lower score than ``ask_from`` asks from there, and always

@@ -65,6 +65,11 @@ def _figures(reports: dict[str, dict[str, Any]]) -> list[str]:
     }
     for name, title in titles.items():
         row(title, [_percent(o[name]) if name in o else "-" for o in overall])
+    for side, title in (
+        ("fpr", "harmless texts blocked or warned about"),
+        ("fnr", "attacks neither blocked nor warned about"),
+    ):
+        row(title, [_percent(r["at_warn"][side]) for r in reports.values()])
     for name in ("ece", "log_loss"):
         title = name.replace("_", "-")
         row(title, [_number(o[name]["value"]) if name in o else "-" for o in overall])
@@ -79,6 +84,24 @@ def _figures(reports: dict[str, dict[str, Any]]) -> list[str]:
                 [_number(r[head][view]["macro_f1"], r[head][view]["interval"])
                  for r in reports.values()],
             )  # fmt: skip
+    return lines
+
+
+def _presets(report: dict[str, Any], thresholds: dict[str, dict[str, float]]) -> list[str]:
+    lines = [
+        "| preset | block | harmless texts blocked | attacks missed | warn | harmless texts warned "
+        "about or blocked | attacks neither |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, value in thresholds.items():
+        rates = report["presets"][name]
+        blocked, warned = (
+            f"{_percent(part['fpr'])} | {_percent(part['fnr'])}"
+            for part in (rates, rates["at_warn"])
+        )
+        lines.append(
+            f"| {name} | {value['block']:.4f} | {blocked} | {value['warn']:.4f} | {warned} |"
+        )
     return lines
 
 
@@ -173,14 +196,6 @@ def write_card(
             for name, item in detail["meets_targets"].items()
         ),
     ]
-    thresholds = [
-        "| preset | block | warn |",
-        "|---|---|---|",
-        *(
-            f"| {name} | {value['block']:.4f} | {value['warn']:.4f} |"
-            for name, value in manifest["thresholds"].items()
-        ),
-    ]
     forests = ", ".join(f"{name} {head['trees']} trees" for name, head in heads.items())
     families = ", ".join(manifest["labels"]["families"])
     missed = [name for name, item in detail["meets_targets"].items() if not item["met"]]
@@ -245,9 +260,9 @@ def write_card(
         "",
         *_worst(detail, "by_language", "fnr", 20),
         "",
-        "## Thresholds (score at or above)",
+        f"## Presets (score at or above; rates on {detail_name})",
         "",
-        *thresholds,
+        *_presets(detail, manifest["thresholds"]),
         "",
         "balanced: highest F1 on dev at a false-positive rate of at most 0.8 %, one standard error "
         "included, warning at 3 %. strict: at most 3 % of dev attacks missed, warning at 1.5 %. "

@@ -14,7 +14,7 @@ from raxe_fast.training import metrics
 from raxe_fast.training.curves import curves
 from raxe_fast.training.outcomes import Outcomes, length_bucket
 
-__all__ = ["LIMITS", "build_report", "meets_targets"]
+__all__ = ["LIMITS", "build_report", "meets_targets", "rates_at"]
 
 # The reference's own limits (DESIGN.md section 1): (direction, limit).
 LIMITS: dict[str, tuple[str, float]] = {
@@ -118,6 +118,18 @@ def _naming(
     return out
 
 
+def _rates(counts: metrics.Counts) -> dict[str, Any]:
+    return {
+        "fpr": metrics.rate(counts.fp, counts.benign),
+        "fnr": metrics.rate(counts.fn, counts.attack),
+    }
+
+
+def rates_at(blocked: metrics.Counts, warned: metrics.Counts) -> dict[str, Any]:
+    """Rates of what is blocked, and under "at_warn" of what is blocked or warned about."""
+    return {**_rates(blocked), "at_warn": _rates(warned)}
+
+
 def meets_targets(report: dict[str, Any]) -> dict[str, Any]:
     """The figures with a limit, by name: value, limit and whether it is met (None: not measured).
 
@@ -173,7 +185,7 @@ def build_report(
     everything = np.arange(len(outcomes), dtype=np.int64)
     attacks = np.flatnonzero(outcomes.labels == 1).tolist()
     detected = outcomes.flagged[attacks]
-    counts = metrics.count(outcomes.labels, outcomes.warned)
+    warned = metrics.count(outcomes.labels, outcomes.warned)
     report: dict[str, Any] = {
         "schema": 1,
         "model_id": model_id,
@@ -186,10 +198,7 @@ def build_report(
         "status": dict(sorted(Counter(outcomes.status).items())),
         "failed_scans": int(failed.sum()),
         "overall": {**_binary(outcomes, everything, seed), **_ranking(outcomes)},
-        "at_warn": {
-            "fpr": metrics.rate(counts.fp, counts.benign),
-            "fnr": metrics.rate(counts.fn, counts.attack),
-        },
+        "at_warn": _rates(warned),
     }
     for name, truth, said in (
         ("family", [r.family for r in outcomes.records], outcomes.family),
