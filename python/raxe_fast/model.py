@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
@@ -133,10 +134,30 @@ def load_model(model: str | PathLike[str] | None = None, *, forest: ForestKind =
     if forest not in ("auto", "compiled", "packed"):
         raise ValueError(f"forest must be 'auto', 'compiled' or 'packed', not {forest!r}")
     path = resolve(model)
-    with open_files(path) as files:
+    with open_files(path) as files, ThreadPoolExecutor(1, "raxe-fast-load") as pool:
         manifest = parse_manifest(read_manifest(files), files.path)
-        content = {name: read_checked(files, name, spec) for name, spec in manifest.files.items()}
-    name = str(path)
+
+        def read(member: str) -> bytes:
+            return read_checked(files, member, manifest.files[member])
+
+        # To inflate and verify the networks takes as long as all else, and needs no Python.
+        networks = {member: pool.submit(read, member) for member in _networks(manifest)}
+        content = {member: read(member) for member in manifest.files if member not in networks}
+        return _assemble(str(path), manifest, content, networks, forest)
+
+
+def _networks(manifest: Manifest) -> list[str]:
+    screening = manifest.screening
+    return [manifest.encoder.file, *([screening.file] if screening is not None else [])]
+
+
+def _assemble(
+    name: str,
+    manifest: Manifest,
+    content: Mapping[str, bytes],
+    networks: Mapping[str, Future[bytes]],
+    forest: ForestKind,
+) -> Model:
     hidden = manifest.embedding_size
 
     def decode(member: str, decoder: Callable[[bytes], _T]) -> _T:
@@ -166,12 +187,11 @@ def load_model(model: str | PathLike[str] | None = None, *, forest: ForestKind =
         features = _decode(
             name, FEATURES_FILE, lambda: _core_features(feature_data, triggers, manifest)
         )
-    heads, onnx = None, b""
+    heads = None
     screening = manifest.screening
     if screening is not None:
         width, tested = screening.hidden_size, len(selftest.token_ids)
         heads = decode(screening.heads, lambda data: decode_screening_heads(data, width, tested))
-        onnx = content[screening.file]
     scorer = _core.Scorer(
         forests["binary"],
         forests["family"],
@@ -197,11 +217,11 @@ def load_model(model: str | PathLike[str] | None = None, *, forest: ForestKind =
         clusters=clusters,
         selftest=selftest,
         forest_kinds={head: item.kind for head, item in forests.items()},
-        encoder_onnx=content[manifest.encoder.file],
+        encoder_onnx=networks[manifest.encoder.file].result(),
         tokenizer_json=content["tokenizer.json"],
         features=features,
         screening_heads=heads,
-        screening_onnx=onnx,
+        screening_onnx=b"" if screening is None else networks[screening.file].result(),
     )
 
 
