@@ -16,17 +16,10 @@ from raxe_fast.errors import CorpusError
 from raxe_fast.feature_data import feature_sizes
 from raxe_fast.model import load_model
 from raxe_fast.training.augment import AugmentOptions, augment
-from raxe_fast.training.calibrate import (
-    clipped_logit,
-    fit_calibration,
-    fit_stack,
-    worst_rows,
-)
 from raxe_fast.training.card import data_table, write_card
-from raxe_fast.training.class_priors import fit_class_shares
 from raxe_fast.training.corpus import Corpus, Record, find_split, read_corpus
 from raxe_fast.training.encoder_restore import is_model
-from raxe_fast.training.feature_fit import fit_features, window_evidence
+from raxe_fast.training.feature_fit import fit_features
 from raxe_fast.training.feature_parts import FEATURES_FILE, Rows, save_features
 from raxe_fast.training.finetune_options import FinetuneOptions
 from raxe_fast.training.folds import Holdout, own_sources, salted_folds
@@ -50,11 +43,13 @@ from raxe_fast.training.members import (
 from raxe_fast.training.own_data import is_own, read_own_texts
 from raxe_fast.training.package import pack, put_in_place, write_json, write_manifest
 from raxe_fast.training.scan_report import scan_reports
+from raxe_fast.training.score_fit import fit_score
 from raxe_fast.training.screening import ENCODER_MEMBER, HEADS_MEMBER, fit_screening
 from raxe_fast.training.screening_add import with_card_section
 from raxe_fast.training.screening_choice import ScreeningOptions
 from raxe_fast.training.search import candidates, search_binary
-from raxe_fast.training.thresholds import dev_curve, fit_thresholds
+from raxe_fast.training.seen import Seen
+from raxe_fast.training.thresholds import dev_curve
 from raxe_fast.training.train_data import Labels, embed_split, prepare_encoder
 
 if TYPE_CHECKING:
@@ -174,36 +169,16 @@ def _train(
     known_own = own_sources(encoder) if files.heads is not None else frozenset()
     if files.heads is not None and options.own_texts and options.limit is None:
         corpus.records += [item.record for item in read_own_texts()]
-    own_names = {record.source for record in corpus.records if is_own(record)}
-    for name in options.learn_seen:
-        if not any(source.startswith(name) for source in own_names):
-            raise ValueError(f"no texts of our own are of a source {name!r}")
-
-    def held(record: Record) -> bool:
-        if options.new_corpus and not is_own(record):
-            return True
-        return holdout is not None and holdout.contains(record)
-
-    def seen_again(record: Record) -> bool:
-        return (
-            is_own(record)
-            and record.source in known_own
-            and record.source.startswith(options.learn_seen)
-            and not held(record)
-        )
-
-    def unseen(record: Record) -> bool:
-        """Whether a fine-tuned encoder has not seen this training text, or is taken not to have."""
-        own = is_own(record)
-        return (own and record.source not in known_own) or seen_again(record) or held(record)
+    seen = Seen(holdout, known_own, options.learn_seen, options.new_corpus)
+    seen.check(corpus.records)
 
     # A fine-tuned encoder: only what the heads will learn from is embedded.
     needed = corpus.records
     made: list[Record] = []
     if holdout is not None:
-        needed = [record for record in needed if record.label == 1 or unseen(record)]
+        needed = [record for record in needed if record.label == 1 or seen.unseen(record)]
         if options.augment is not None:
-            material = [record for record in corpus.records if held(record)]
+            material = [record for record in corpus.records if seen.held(record)]
             shares = replace(options.augment, folds=holdout.folds)
             made = [item.record for item in augment(material, shares)]
     splits = {
@@ -219,14 +194,22 @@ def _train(
     fit = None
     if files.heads is not None:
         fit = fit_features(
-            corpus.records, unseen, labels, files.heads, triggers, trigger_infos(compiled), files,
-            out_of_fold=options.new_corpus, seed=options.seed, jobs=options.jobs,
-        )  # fmt: skip
+            corpus.records,
+            seen.unseen,
+            labels,
+            files.heads,
+            triggers,
+            trigger_infos(compiled),
+            files,
+            out_of_fold=options.new_corpus,
+            seed=options.seed,
+            jobs=options.jobs,
+        )
         rows = {"train": fit.train_rows(learn), "dev": fit.rows(dev)}
     else:
         rows = {name: Rows(s.embedded.vectors, files.hidden_size) for name, s in splits.items()}
     clock.done("features")
-    learn_unseen = np.array([unseen(record) for record in learn.records])
+    learn_unseen = np.array([seen.unseen(record) for record in learn.records])
     hide = files.hidden_size if fit is not None and not config.embedding else 0
     if options.search:
         tried = candidates(config)
@@ -262,26 +245,10 @@ def _train(
         jobs=options.jobs,
     )
     clock.done("heads")
-    stack = None
-    if fit is not None:
-        probability = np.full(len(learn.owner), 0.5)
-        probability[heads.oob_rows] = heads.oob
-        evidence = window_evidence(fit.data, probability, rows["train"], learn, triggers)
-        stack = fit_stack(evidence[heads.oob_rows], learn.owner[heads.oob_rows], learn.labels)
-    probability = np.asarray(heads.binary.predict_proba(rows["dev"].binary))[:, 1]
-    evidence = window_evidence(
-        None if fit is None else fit.data, probability, rows["dev"], dev, triggers
+    score = fit_score(
+        heads, None if fit is None else fit.data, rows, splits, labels, triggers, seed=options.seed
     )
-    order = evidence[:, 0] if stack is None else evidence @ np.array(stack)
-    worst = worst_rows(order, dev.owner)
-    priors = fit_class_shares(heads, rows["dev"].full, worst, dev, labels)
-    judged = np.zeros((len(dev.records), evidence.shape[1]))
-    judged[:, 0] = clipped_logit(np.zeros(1))[0]  # texts without windows
-    judged[dev.owner[worst]] = evidence[worst]
-    calibration = fit_calibration(judged, dev.labels, stack=stack, seed=options.seed)
-    scores = np.zeros(len(dev.records))
-    np.maximum.at(scores, dev.owner, calibration(evidence))
-    thresholds = fit_thresholds(dev.labels, scores)
+    calibration, thresholds = score.calibration, score.thresholds
     clock.done("calibration")
 
     folder = target.with_name(f".{target.name}.partial")
@@ -293,7 +260,7 @@ def _train(
         export_forest(forest, folder / f"heads/{name}.treelite")
     write_json(
         folder / "calibration.json",
-        {**calibration.to_dict(), "dev_curve": dev_curve(dev.labels, scores)},
+        {**calibration.to_dict(), "dev_curve": dev_curve(dev.labels, score.dev_scores)},
     )
     write_json(folder / "triggers.json", compiled)
     clusters = write_clusters(
@@ -314,7 +281,7 @@ def _train(
     write_selftest(folder, files, None if fit is None else fit.features, triggers)
     clock.done("clusters, self-test")
 
-    tuned = None
+    tuned: dict[str, Any] | None = None
     if holdout is not None:
         tuned = {"holdout": holdout.to_dict(), "own_sources": sorted(known_own)}
         if options.new_corpus:
@@ -352,7 +319,7 @@ def _train(
         "encoder_texts_unseen": int(learn_unseen[: len(needed)].sum()),
         "learn_seen": {
             "sources": list(options.learn_seen),
-            "texts": sum(map(seen_again, needed)),
+            "texts": sum(map(seen.learnt_again, needed)),
         },
         "holdout": None if holdout is None else holdout.to_dict(),
         "new_corpus": options.new_corpus,
@@ -361,7 +328,7 @@ def _train(
         "labelling": config.labelling,
         "heads": config.to_dict(),
         "search": searched,
-        "class_factors": priors,
+        "class_factors": score.class_factors,
         "triggers": len(compiled["triggers"]),
         "clusters": clusters,
         "calibration": {**calibration.log, **calibration.to_dict()},
