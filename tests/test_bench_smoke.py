@@ -310,6 +310,40 @@ def test_prepared_files_hold_the_model(any_model: Path, tmp_path: Path) -> None:
         ]
 
 
+def test_quota_record(rich_model: Path, mix: Path, tmp_path: Path) -> None:
+    program = """
+import sys, time
+from quota import own_group
+try:
+    with own_group() as group:
+        group.limit(0.5)
+        before, end = group.throttled(), time.monotonic() + 1.0
+        while time.monotonic() < end:
+            pass
+        stops = group.throttled() - before
+        group.limit(None)
+except OSError as error:
+    sys.exit(f"no group: {error}")
+print(stops)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=BENCH, capture_output=True, text=True, check=False
+    )
+    if done.stderr.startswith("no group"):
+        pytest.skip(done.stderr.strip())
+    # A second of work, of which half a one was allowed.
+    assert done.returncode == 0 and int(done.stdout) > 0, done.stderr
+    output = tmp_path / "quota.json"
+    run("quota.py", "--model", rich_model, "--mix", mix, "--texts", "3", "--quota", "0.5",
+        "--pause-ms", "0", "--first", str(rich_model), "--output", output)  # fmt: skip
+    record = json.loads(output.read_text())
+    rows = {(row["quota_cores"], row["scanner"]): row for row in record["rows"]}
+    assert {quota for quota, _ in rows} == {None, 0.5} and len(rows) == len(record["rows"])
+    assert {name for _, name in rows} >= {"ONNX Runtime, 2 threads", "cascade", record["model"]}
+    assert all(row["n"] == 3 == len(row["samples"]) for row in rows.values())
+    assert all(row["p50"] > 0 for row in rows.values())
+
+
 def test_settings_record(rich_model: Path, mix: Path, tmp_path: Path) -> None:
     output = tmp_path / "settings.json"
     run("settings.py", "--model", rich_model, "--mix", mix, "--texts", "3", "--output", output)
