@@ -78,8 +78,10 @@ def own_group() -> Iterator[Group]:
         (folder / "cgroup.procs").write_text(str(os.getpid()))
         yield Group(folder, version)
     finally:
-        (home / "cgroup.procs").write_text(str(os.getpid()))
-        folder.rmdir()
+        try:
+            (home / "cgroup.procs").write_text(str(os.getpid()))
+        finally:
+            folder.rmdir()
 
 
 def measure(
@@ -161,34 +163,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not options.mix.is_file():
         parser.error(f"there is no corpus at {options.mix}")
     texts = sample_corpus(options.mix, options.texts)
-    before = load_average()
     try:
-        with locate_model(options.model) as model, ExitStack() as stack:
-            enter = stack.enter_context
-            scanners = {
-                model.model_id: enter(Scanner(model.directory)),
-                "ONNX Runtime, 1 thread": enter(Scanner(model.directory, backend="onnxruntime")),
-                "ONNX Runtime, 2 threads": enter(
-                    Scanner(model.directory, backend="onnxruntime", threads=2)
-                ),
-            }
-            if options.first:
-                scanners["cascade"] = enter(Cascade(model.directory, first=options.first))
-                first = enter(Scanner(options.first))
-                scanners[first.model.id] = first
-            group = enter(own_group())
-            rows = measure(
-                {name: scanner.scan for name, scanner in scanners.items()},
-                texts,
-                group,
-                [None, *options.quota],
-                [pause / 1e3 for pause in options.pause_ms],
-                options.block,
-            )
-            name = model.model_id
+        with own_group() as group:
+            group.limit(None)
     except OSError as error:
         print(f"no control group can be made here: {error}", file=sys.stderr)
         return 2
+    before = load_average()
+    with locate_model(options.model) as model, ExitStack() as stack:
+        enter = stack.enter_context
+        scanners = {
+            model.model_id: enter(Scanner(model.directory)),
+            "ONNX Runtime, 1 thread": enter(Scanner(model.directory, backend="onnxruntime")),
+            "ONNX Runtime, 2 threads": enter(
+                Scanner(model.directory, backend="onnxruntime", threads=2)
+            ),
+        }
+        if options.first:
+            scanners["cascade"] = enter(Cascade(model.directory, first=options.first))
+            first = enter(Scanner(options.first))
+            scanners[first.model.id] = first
+        rows = measure(
+            {name: scanner.scan for name, scanner in scanners.items()},
+            texts,
+            enter(own_group()),
+            [None, *options.quota],
+            [pause / 1e3 for pause in options.pause_ms],
+            options.block,
+        )
+        name = model.model_id
     record = {
         "timestamp": datetime.now(UTC).isoformat(timespec="seconds"),
         "hardware": hardware(),

@@ -313,6 +313,18 @@ def test_compiled_forests_on_request_only_where_they_are(model):
         load_model(model, forest="fast")
 
 
+@pytest.mark.parametrize(
+    ("where", "file"), [("heads", "encoder.onnx"), ("encoder", "tokenizer.json")]
+)
+def test_a_file_in_two_roles(model, where, file):
+    manifest = json.loads((model / "manifest.json").read_text())
+    part = manifest[where]["binary"] if where == "heads" else manifest[where]
+    edit(model, **{where: {**manifest[where], **({"binary": {**part, "file": file}}
+                   if where == "heads" else {"file": file})}})  # fmt: skip
+    with pytest.raises(ModelError):
+        Scanner(model)
+
+
 def test_wrong_forest_shape(model):
     shutil.copy(model / "heads/subfamily.treelite", model / "heads/binary.treelite")
     reseal(model)

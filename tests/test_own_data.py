@@ -24,18 +24,19 @@ KINDS = frozenset(
      "support_intent", "system_prompt", "table", "tool_json", "web_page"]
 )  # fmt: skip
 FILES = frozenset(
-    ["agent_traces", "agents", "artefacts", "asia_c", "carriers_long", "chat_logs", "contrast",
-     "dangerous_c", "direct", "direct_b", "direct_c", "direct_d", "disguised_jailbreaks",
-     "documents_b", "east_asia", "east_south_d", "email_errands", "errand_documents", "errands_c",
-     "europe", "europe_c", "europe_d", "everyday_traffic", "extraction", "extraction_commands",
-     "fiction", "harm_requests", "harmful_lookalikes", "harmful_pii_command",
-     "indirect_documents", "indirect_tools", "jailbreak", "jailbreak_c", "jailbreak_scenarios",
-     "jailbreak_stories", "languages", "languages_e", "mail_attacks", "mail_tools",
-     "mailbox_agents", "many_languages", "multilingual", "odd_forms", "personas", "personas_wild",
-     "planted_errands", "prompt_injection", "records_long", "requests",
-     "safe_lookalikes", "secret_games", "short_chat", "sounds_dangerous", "sounds_dangerous_b",
-     "south_b", "south_west", "stories_b", "subtle_direct", "tails", "thin_kinds", "tongues_a",
-     "tongues_b", "tool_outputs", "tool_results", "traffic_b", "west_asia_b"]
+    ["agent_traces", "agents", "agents_f", "alarm_f", "artefacts", "asia_c", "carriers_long",
+     "chat_logs", "contest_f", "contrast", "dangerous_c", "direct", "direct_b", "direct_c",
+     "direct_d", "disguised_jailbreaks", "documents_b", "east_asia", "east_south_d",
+     "email_errands", "errand_documents", "errands_c", "errands_f", "europe", "europe_c",
+     "europe_d", "everyday_traffic", "extraction", "extraction_commands", "fiction", "games_f",
+     "harm_requests", "harmful_lookalikes", "harmful_pii_command", "indirect_documents",
+     "indirect_tools", "jailbreak", "jailbreak_c", "jailbreak_scenarios", "jailbreak_stories",
+     "languages", "languages_e", "mail_attacks", "mail_tools", "mailbox_agents", "many_languages",
+     "messy_f", "multilingual", "odd_forms", "personas", "personas_wild", "planted_errands",
+     "prompt_injection", "records_long", "refusal_f", "requests", "safe_lookalikes",
+     "secret_games", "short_chat", "sounds_dangerous", "sounds_dangerous_b", "south_b",
+     "south_west", "stories_b", "subtle_direct", "tails", "thin_kinds", "tongues_a", "tongues_b",
+     "tongues_f", "tool_outputs", "tool_results", "traffic_b", "west_asia_b"]
 )  # fmt: skip
 HARMLESS_FILES = frozenset(["benign", "everyday", "hard_negatives", "small_talk"])
 
@@ -161,8 +162,8 @@ def test_every_file_ships_texts_of_both_kinds_or_harmless_ones(own):
     assert {source for source in files if not counts[source, 1]} == {
         f"{SOURCE_PREFIX}{name}" for name in HARMLESS_FILES
     }
-    names = ("carriers_long", "direct_c", "direct_d", "errand_documents", "everyday_traffic",
-             "fiction", "mail_attacks", "odd_forms")  # fmt: skip
+    names = ("agents_f", "alarm_f", "carriers_long", "direct_c", "direct_d", "errand_documents",
+             "everyday_traffic", "fiction", "mail_attacks", "odd_forms", "refusal_f")  # fmt: skip
     small = {f"{SOURCE_PREFIX}{name}" for name in names}
     # Few, but of 250 to 500 words each.
     assert counts[f"{SOURCE_PREFIX}records_long", 1] >= 30
@@ -176,8 +177,8 @@ def test_every_file_ships_texts_of_both_kinds_or_harmless_ones(own):
 def test_attacks_inside_texts_are_marked(own):
     """Only the files about documents, tools and agents have many; the others attack directly."""
     marked = Counter(item.record.source for item in own if item.end > item.begin)
-    names = ("agent_traces", "agents", "artefacts", "carriers_long", "documents_b",
-             "east_south_d", "email_errands", "errand_documents", "errands_c",
+    names = ("agent_traces", "agents", "agents_f", "artefacts", "carriers_long", "documents_b",
+             "east_south_d", "email_errands", "errand_documents", "errands_c", "errands_f",
              "indirect_documents", "indirect_tools", "mail_tools",
              "planted_errands", "tool_outputs", "tool_results", "traffic_b")  # fmt: skip
     many = {f"{SOURCE_PREFIX}{name}" for name in names}
@@ -204,10 +205,11 @@ def test_families_of_attacks(own):
     assert min(found.values()) >= 160 and 20 <= encoded < 0.03 * len(attacks)
     assert {r.source for r in attacks if r.family == "encoding_obfuscation"} == {
         f"{SOURCE_PREFIX}{name}"
-        for name in ("asia_c", "direct_b", "documents_b", "east_south_d", "europe_c", "europe_d",
-                     "everyday_traffic", "extraction_commands", "jailbreak_c", "mail_tools",
-                     "many_languages", "south_b", "stories_b", "subtle_direct", "tongues_a",
-                     "tongues_b", "traffic_b", "west_asia_b")
+        for name in ("alarm_f", "asia_c", "contest_f", "direct_b", "documents_b", "east_south_d",
+                     "europe_c", "europe_d", "everyday_traffic", "extraction_commands",
+                     "jailbreak_c", "mail_tools", "many_languages", "messy_f", "refusal_f",
+                     "south_b", "stories_b", "subtle_direct", "tongues_a", "tongues_b",
+                     "traffic_b", "west_asia_b")
     }  # fmt: skip
 
 

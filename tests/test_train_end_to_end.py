@@ -491,6 +491,15 @@ def test_heads_learn_from_all_of_a_corpus_that_the_encoder_never_saw(tuned, tmp_
     assert raw["encoder"]["tuned"]["new_corpus"] is True
     assert load_model(target).selftest.rows is not None
 
+    # An encoder that has seen every fold of its corpus: its own texts could not be told apart.
+    whole = write_tuned(tmp_path / "whole")
+    info = json.loads((whole / "finetune.json").read_text())
+    info["holdout"]["fold"] = None
+    (whole / "finetune.json").write_text(json.dumps(info))
+    with pytest.raises(ValueError, match="without a hold-out fold"):
+        train(root / "corpus", str(whole), tmp_path / "no", cache=tmp_path / "cache",
+              options=TrainOptions(new_corpus=True, jobs=1))  # fmt: skip
+
     training, _ = run("--no-own-texts")
     assert training["encoder_texts_unseen"] == len(records) and training["own_texts"] == 0
 

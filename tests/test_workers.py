@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 
 import pytest
 from hypothesis import given, settings
@@ -131,22 +132,88 @@ def test_an_interrupt_does_not_wait():
     assert set(begun) <= set(range(4))
 
 
-@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no such timers")
+needs_timers = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no such timers")
+
+
+@contextmanager
+def alarms(handler):
+    heard = signal.signal(signal.SIGALRM, handler)
+    try:
+        # And again: what is raised in a callback of the garbage collector goes nowhere.
+        yield lambda seconds: signal.setitimer(signal.ITIMER_REAL, seconds, 0.5)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, heard)
+
+
+@needs_timers
 def test_an_interrupt_at_any_moment_ends_the_stream():
     """Also one that arrives while a lock is being taken, of which only many tries meet one."""
     rng = random.Random(5)
     before = threads()
-    heard = signal.signal(signal.SIGALRM, signal.default_int_handler)
-    try:
+    with alarms(signal.default_int_handler) as alarm:
         for _ in range(1500):
             with pytest.raises(KeyboardInterrupt):
-                signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-5, 4e-3))
+                alarm(rng.uniform(1e-5, 4e-3))
                 for _ in in_order(itertools.count(), abs, workers=2, lookahead=64):
                     pass
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, heard)
     assert back_to(before)
+
+
+@needs_timers
+def test_an_interrupt_at_the_end_of_a_stream_leaves_no_threads():
+    rng = random.Random(6)
+    before, interrupts = threads(), 0
+    with alarms(signal.default_int_handler) as alarm:
+        for _ in range(1500):
+            try:
+                alarm(rng.uniform(1e-5, 8e-4))
+                for _ in in_order(iter(range(12)), abs, workers=2, lookahead=4):
+                    pass
+                alarm(0)
+            except KeyboardInterrupt:
+                interrupts += 1
+    assert interrupts > 0 and back_to(before)
+
+
+@needs_timers
+def test_a_signal_handler_may_stop_the_stream_at_any_moment():
+    rng = random.Random(7)
+    before, stops = threads(), 0
+    for _ in range(300):
+        team = Team(abs, workers=2)
+        with alarms(lambda *_, team=team: team.stop()) as alarm, pytest.raises(Stopped):
+            alarm(rng.uniform(1e-5, 2e-3))
+            for _ in team.results(itertools.count(), 64):
+                pass
+        stops += 1
+    assert stops == 300 and back_to(before)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_forked_child_ends_though_a_stream_is_open():
+    program = """
+import itertools, os, sys, time
+from raxe_fast.workers import Stopped, Team
+def work(item):
+    time.sleep(0.01)
+    return item
+stream = Team(work, workers=2).results(itertools.count(), 16)
+print(next(stream), flush=True)
+child = os.fork()
+if child == 0:
+    try:
+        print(list(itertools.islice(stream, 32)))
+    except Stopped:
+        print("stopped", flush=True)
+    sys.exit(0)
+print(os.waitpid(child, 0)[1])
+assert next(stream) == 1
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program], capture_output=True, timeout=PATIENCE
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"0\nstopped\n0\n", b"")
 
 
 def test_a_stream_that_outlives_the_program():

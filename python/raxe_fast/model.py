@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 import raxe_fast
 from raxe_fast import _core
+from raxe_fast.ahead import Ahead
 from raxe_fast.archive import open_files, read_checked, read_manifest
 from raxe_fast.errors import ModelError, ModelFormatError, ModelNotFoundError
 from raxe_fast.feature_data import FeatureData, core_features, decode_features, feature_sizes
@@ -134,37 +134,34 @@ def load_model(model: str | PathLike[str] | None = None, *, forest: ForestKind =
     if forest not in ("auto", "compiled", "packed"):
         raise ValueError(f"forest must be 'auto', 'compiled' or 'packed', not {forest!r}")
     path = resolve(model)
-    with open_files(path) as files, ThreadPoolExecutor(1, "raxe-fast-load") as pool:
+    with open_files(path) as files:
         manifest = parse_manifest(read_manifest(files), files.path)
+        screening = manifest.screening
+        networks = {manifest.encoder.file, *([] if screening is None else [screening.file])}
 
-        def read(member: str) -> bytes:
-            return read_checked(files, member, manifest.files[member])
+        def read(members: Iterable[str]) -> dict[str, bytes]:
+            return {name: read_checked(files, name, manifest.files[name]) for name in members}
 
-        # To inflate and verify the networks takes as long as all else, and needs no Python.
-        networks = {member: pool.submit(read, member) for member in _networks(manifest)}
-        content = {member: read(member) for member in manifest.files if member not in networks}
-        return _assemble(str(path), manifest, content, networks, forest)
+        # To read and verify the networks takes as long as all else, and needs no Python.
+        with Ahead(lambda: read(networks)) as ahead:
+            rest = read(name for name in manifest.files if name not in networks)
 
+            def content(member: str) -> bytes:
+                return ahead.result()[member] if member in networks else rest[member]
 
-def _networks(manifest: Manifest) -> list[str]:
-    screening = manifest.screening
-    return [manifest.encoder.file, *([screening.file] if screening is not None else [])]
+            return _assemble(str(path), manifest, content, forest)
 
 
 def _assemble(
-    name: str,
-    manifest: Manifest,
-    content: Mapping[str, bytes],
-    networks: Mapping[str, Future[bytes]],
-    forest: ForestKind,
+    name: str, manifest: Manifest, content: Callable[[str], bytes], forest: ForestKind
 ) -> Model:
     hidden = manifest.embedding_size
 
     def decode(member: str, decoder: Callable[[bytes], _T]) -> _T:
-        return _decode(name, member, lambda: decoder(content[member]))
+        return _decode(name, member, lambda: decoder(content(member)))
 
     forests = {
-        head: _forest(manifest, head, content[manifest.heads[head].file], forest, name)
+        head: _forest(manifest, head, content(manifest.heads[head].file), forest, name)
         for head in HEADS
     }
     calibration = decode("calibration.json", decode_calibration)
@@ -217,11 +214,11 @@ def _assemble(
         clusters=clusters,
         selftest=selftest,
         forest_kinds={head: item.kind for head, item in forests.items()},
-        encoder_onnx=networks[manifest.encoder.file].result(),
-        tokenizer_json=content["tokenizer.json"],
+        encoder_onnx=content(manifest.encoder.file),
+        tokenizer_json=content("tokenizer.json"),
         features=features,
         screening_heads=heads,
-        screening_onnx=b"" if screening is None else networks[screening.file].result(),
+        screening_onnx=b"" if screening is None else content(screening.file),
     )
 
 

@@ -142,7 +142,8 @@ class Scanner:
         self._async_workers = async_workers
         self._plans: dict[Policy, Plan] = {}
         self._plan = self._plan_for(policy or Policy())
-        self._lock = threading.Lock()
+        # Re-entrant: a signal handler may close the scanner.
+        self._lock = threading.RLock()
         self._executor: ThreadPoolExecutor | None = None
         self._teams: WeakSet[Team[str, ScanResult]] = WeakSet()  # of streams not yet at their end
         self._closed = False

@@ -24,7 +24,6 @@ from collections.abc import Callable, Generator, Iterator
 from operator import attrgetter
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
-from weakref import WeakSet
 
 __all__ = ["Stopped", "Team", "available_cpus", "default_lookahead"]
 
@@ -65,7 +64,7 @@ class _Job:
 
 
 _ORDER = attrgetter("order")
-_at_work: WeakSet[Team[Any, Any]] = WeakSet()
+_at_work: set[Team[Any, Any]] = set()
 
 
 @atexit.register
@@ -73,6 +72,16 @@ def _stop_all() -> None:
     """Before the interpreter ends, after which no thread can be waited for."""
     for team in list(_at_work):
         team.stop()
+
+
+def _after_fork() -> None:
+    """In a child process the threads are not there, and what locks they held stay taken."""
+    for team in list(_at_work):
+        team.without_threads()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 class Team(Generic[Item, Result]):
@@ -99,7 +108,7 @@ class Team(Generic[Item, Result]):
         self._open: deque[_Job] = deque()  # likewise, from the first that has not ended
         self._waiting: list[_Job] = []  # those not begun, sorted
         self._calls: SimpleQueue[bool] = SimpleQueue()  # True: there is a job; False: go home
-        self._gone: list[threading.Lock] = []  # one a thread, taken while it is there
+        self._gone: list[threading.Lock] = []  # one a thread, taken while it works
         self._members: set[int] = set()
         self._stopped = False
 
@@ -111,7 +120,8 @@ class Team(Generic[Item, Result]):
         the reading; once every thread has work, a result that is there goes out before more is
         read. What ``items`` or ``work`` raises comes after the results of all items before it.
         A stream that is not read to its end drops the items not begun, and waits for the others;
-        so do an interrupt and :meth:`stop`, after which it raises :class:`Stopped`.
+        so do an interrupt and :meth:`stop`, after which it raises :class:`Stopped`. So does one
+        that is read on in a forked child process.
         """
         number = 0
         ended: Exception | None = None
@@ -131,12 +141,18 @@ class Team(Generic[Item, Result]):
             if ended is not None and not isinstance(ended, StopIteration):
                 raise ended
         finally:
-            self.stop()
             ended = None  # its traceback holds this frame
+            try:
+                self.stop()
+            except BaseException:  # an interrupt, just there
+                self.stop()
+                raise
 
     def stop(self) -> None:
         """Drop the items that are not begun and wait for the others. From any thread, at any time,
-        also twice."""
+        also twice. A signal handler that arrives in the middle of a step of this team does not
+        wait: the step has to end first."""
+        inside = self._lock._is_owned()  # type: ignore[attr-defined]
         with self._lock:
             self._stopped = True
             self._waiting.clear()
@@ -148,11 +164,23 @@ class Team(Generic[Item, Result]):
             gone = list(self._gone)
         for _ in range(self._workers):
             self._calls.put(False)
+        if inside:
+            return
         # A thread of the team cannot wait for itself: see __init__.
         if threading.get_ident() not in self._members:
             for lock in gone:
                 with lock:
                     pass
+        _at_work.discard(self)
+
+    def without_threads(self) -> None:
+        """Stop where there are no threads any more."""
+        self._lock = threading.RLock()
+        self._gone.clear()
+        self._members.clear()
+        for job in self._pending:
+            job.begun = job.ended  # nobody is at it here
+        self.stop()
 
     def _wants_more(self, lookahead: int) -> bool:
         ready = len(self._pending) > self._workers and self._pending[0].ended
@@ -170,11 +198,13 @@ class Team(Generic[Item, Result]):
             insort(self._waiting, job, key=_ORDER)
             if len(self._gone) < self._workers:
                 gone = threading.Lock()
-                gone.acquire()
+                # First: nobody would wait for a thread that an interrupt keeps from the list.
+                self._gone.append(gone)
                 start_new_thread(self._obey, (gone,))
-                self._gone.append(gone)  # now and not before: an interrupt may leave no thread
         # Not for this job: whichever is best once a thread is free.
         self._calls.put(True)
+        if self._stopped:  # by a signal handler, in the middle of this
+            raise Stopped
 
     def _take(self) -> Result:
         job = self._pending[0]
@@ -192,13 +222,13 @@ class Team(Generic[Item, Result]):
             del job  # its error's traceback holds this frame
 
     def _obey(self, gone: threading.Lock) -> None:
+        # A member before it can be waited for, and until it no longer can. One that begins after
+        # `stop` finds nothing to do.
         self._members.add(threading.get_ident())
-        try:
+        with gone:
             while self._calls.get():
                 self._do_one()
-        finally:
-            self._members.discard(threading.get_ident())
-            gone.release()
+        self._members.discard(threading.get_ident())
 
     def _do_one(self) -> None:
         with self._lock:

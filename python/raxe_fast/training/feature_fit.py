@@ -33,9 +33,9 @@ from raxe_fast.training.ngrams import (
 )
 from raxe_fast.training.train_data import Labels, Split
 
-__all__ = ["FeatureFit", "fit_features", "window_evidence"]
+__all__ = ["FOLDS", "FeatureFit", "fit_features", "window_evidence"]
 
-_FOLDS = 5
+FOLDS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ def fit_features(
     final = fit_label_ngrams(matrix, numbers, classes, seed, jobs)
     folds = _folds(attacks)
     labels_by_fold = []
-    for fold in range(_FOLDS):
+    for fold in range(FOLDS):
         inside = folds != fold
         # A class whose texts all lie in one fold has nothing to be judged by out of fold.
         whole = set(numbers[inside].tolist()) == set(range(classes))
@@ -93,7 +93,7 @@ def fit_features(
 
     def train_rows(split: Split) -> Rows:
         of_record = [
-            by_fold[fold_of(group_key(r), _FOLDS)] if r.label == 1 or out_of_fold else shipped
+            by_fold[fold_of(group_key(r), FOLDS)] if r.label == 1 or out_of_fold else shipped
             for r in split.records
         ]
         owner = split.record_of
@@ -105,7 +105,7 @@ def fit_features(
 
 
 def _folds(records: Sequence[Record]) -> Ints:
-    return np.array([fold_of(group_key(record), _FOLDS) for record in records], dtype=np.int64)
+    return np.array([fold_of(group_key(record), FOLDS) for record in records], dtype=np.int64)
 
 
 def _fit_lexical(
@@ -116,10 +116,10 @@ def _fit_lexical(
     label = np.array([r.label for r in records], dtype=np.int64)
     final = fit_binary_ngrams(matrix, label, seed)
     if not out_of_fold:
-        return final, [final] * _FOLDS
+        return final, [final] * FOLDS
     folds = _folds(records)
     models = []
-    for fold in range(_FOLDS):
+    for fold in range(FOLDS):
         inside = folds != fold
         # One class alone teaches nothing; so small a corpus has nothing to be judged by.
         both = len(set(label[inside].tolist())) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from contextlib import ExitStack
@@ -19,7 +20,7 @@ from raxe_fast.training.augment import AugmentOptions, augment
 from raxe_fast.training.card import data_table, write_card
 from raxe_fast.training.corpus import Corpus, Record, find_split, read_corpus
 from raxe_fast.training.encoder_restore import is_model
-from raxe_fast.training.feature_fit import fit_features
+from raxe_fast.training.feature_fit import FOLDS, fit_features
 from raxe_fast.training.feature_parts import FEATURES_FILE, Rows, save_features
 from raxe_fast.training.finetune_options import FinetuneOptions
 from raxe_fast.training.folds import Holdout, own_sources, salted_folds
@@ -122,8 +123,9 @@ def train(
     fine-tuned student that is to screen (screening.py), or a trained model whose screening network
     is kept.
 
-    Raises CorpusError, ModelError, EncoderError; ValueError for a corpus without both classes and
-    for sources in learn_seen that there are not.
+    Raises CorpusError, ModelError, EncoderError; ValueError for a corpus without both classes, for
+    sources in learn_seen that there are not, and for new_corpus with a tuned encoder that kept no
+    fold.
     """
     options = options or TrainOptions()
     kept = FinetuneOptions().holdout
@@ -169,6 +171,8 @@ def _train(
     known_own = own_sources(encoder) if files.heads is not None else frozenset()
     if files.heads is not None and options.own_texts and options.limit is None:
         corpus.records += [item.record for item in read_own_texts()]
+    if options.new_corpus and files.heads is not None and holdout is None:
+        raise ValueError("an encoder that was tuned without a hold-out fold cannot take new_corpus")
     seen = Seen(holdout, known_own, options.learn_seen, options.new_corpus)
     seen.check(corpus.records)
 
@@ -179,7 +183,9 @@ def _train(
         needed = [record for record in needed if record.label == 1 or seen.unseen(record)]
         if options.augment is not None:
             material = [record for record in corpus.records if seen.held(record)]
-            shares = replace(options.augment, folds=holdout.folds)
+            # What a made text is made of stays on one side of every split.
+            folds = math.lcm(holdout.folds, FOLDS) if options.new_corpus else holdout.folds
+            shares = replace(options.augment, folds=folds)
             made = [item.record for item in augment(material, shares)]
     splits = {
         "train": embed("train", replace(corpus, records=needed + made), cap=options.window_cap),
