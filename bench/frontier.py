@@ -1,7 +1,7 @@
 """Accuracy against the p95 of the natural mix, a point for each model and way to run it.
 
     python bench/frontier.py --mix ../shared/data/test.jsonl.gz --output frontier.json \
-        --point "encoder alone=raxe-l6-v2,report.json,unscreened" \
+        --point "encoder alone=raxe-l6-v4,report.json,unscreened" \
         --point "small=raxe-mini-v5,mini.json"
     python bench/frontier.py --cascade cascade.json --output frontier.json
 
