@@ -33,7 +33,7 @@ from raxe_fast import Policy, Scanner
 from raxe_fast.training.svg_plots import Axis, Line, Whisker, standalone, xy_plot
 from records import dump_record
 from stats import Samples, Summary, timed
-from texts import default_mix, sample_corpus
+from texts import default_mix, drawn_mix
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 GOAL_MS = 3.0
@@ -154,9 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.cascade is not None:
         record = json.loads(options.cascade.read_text(encoding="utf-8"))
         return write(record | {"points": of_cascade(record)}, options.output)
-    if not options.mix.is_file():
-        parser.error(f"there is no corpus at {options.mix}")
-    texts, before = sample_corpus(options.mix, options.texts), load_average()
+    texts, before = drawn_mix(parser, options), load_average()
     samples = measure(options.point, texts, options.block)
     rows = []
     for point in options.point:

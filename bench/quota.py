@@ -27,7 +27,7 @@ from model_files import locate_model
 from raxe_fast import Cascade, Scanner
 from records import dump_record
 from stats import Summary, turns
-from texts import default_mix, sample_corpus
+from texts import default_mix, drawn_mix
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PERIOD_US = 100_000  # the kernel's default, and that of container runtimes
@@ -63,14 +63,14 @@ def own_group() -> Iterator[Group]:
     """This process in a control group of its own, and back where it was. Raises OSError where
     that is not allowed."""
     version = 2 if (_ROOTS[2] / "cgroup.controllers").is_file() else 1
-    prefix = {2: "0::", 1: ":cpu:"}[version]
-    for line in Path("/proc/self/cgroup").read_text().splitlines():
-        # Version 1 may name several controllers, "4:cpu,cpuacct:/".
-        if prefix in line or (version == 1 and "cpu" in line.split(":")[1].split(",")):
-            home = _ROOTS[version] / line.split(":", 2)[2].lstrip("/")
-            break
-    else:
+    wanted = {2: "", 1: "cpu"}[version]
+    # "0::/path", or in version 1 "4:cpu,cpuacct:/path".
+    lines = Path("/proc/self/cgroup").read_text().splitlines()
+    places = {name: path for _, names, path in (line.split(":", 2) for line in lines)
+              for name in names.split(",")}  # fmt: skip
+    if wanted not in places:
         raise OSError("no control group for CPU time")
+    home = _ROOTS[version] / places[wanted].lstrip("/")
     home = home if home.is_dir() else _ROOTS[version]
     folder = home / f"raxe-fast-quota-{os.getpid()}"
     folder.mkdir()
@@ -158,11 +158,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--block", type=int, default=20, help="scans of a scanner in a row")
     parser.add_argument("--output", type=Path, required=True, help="the JSON record")
     options = parser.parse_args(arguments)
-    if min(options.texts, options.block) < 1 or min(options.quota) <= 0:
-        parser.error("--texts and --block must be at least 1, --quota positive")
-    if not options.mix.is_file():
-        parser.error(f"there is no corpus at {options.mix}")
-    texts = sample_corpus(options.mix, options.texts)
+    if min(options.quota) <= 0:
+        parser.error("--quota must be positive")
+    texts = drawn_mix(parser, options)
     try:
         with own_group() as group:
             group.limit(None)

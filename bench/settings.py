@@ -28,7 +28,7 @@ from model_files import locate_model
 from raxe_fast import Policy, Scanner
 from records import dump_record
 from stats import Summary, ratio, turns
-from texts import default_mix, sample_corpus
+from texts import default_mix, drawn_mix
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SUBJECT = "as it comes"
@@ -146,11 +146,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--block", type=int, default=10, help="scans of a setting in a row")
     parser.add_argument("--output", type=Path, required=True, help="the JSON record")
     options = parser.parse_args(arguments)
-    if min(options.texts, options.block) < 1:
-        parser.error("--texts and --block must be at least 1")
-    if not options.mix.is_file():
-        parser.error(f"there is no corpus at {options.mix}")
-    texts = sample_corpus(options.mix, options.texts)
+    texts = drawn_mix(parser, options)
     cpus = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
     before = load_average()
     with locate_model(options.model) as model:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import gzip
 import json
 import os
@@ -107,3 +108,13 @@ def sample_corpus(path: Path, size: int, seed: int = 20240601) -> list[str]:
             texts.append(text)
     random.Random(seed).shuffle(texts)
     return texts[:size]
+
+
+def drawn_mix(parser: argparse.ArgumentParser, options: argparse.Namespace) -> list[str]:
+    """`options.texts` texts of `options.mix`, for a program that scans them in blocks of
+    `options.block`; what cannot be ends it with the parser's error."""
+    if min(options.texts, options.block) < 1:
+        parser.error("--texts and --block must be at least 1")
+    if not options.mix.is_file():
+        parser.error(f"there is no corpus at {options.mix}")
+    return sample_corpus(options.mix, options.texts)

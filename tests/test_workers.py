@@ -190,11 +190,18 @@ def test_a_signal_handler_may_stop_the_stream_at_any_moment():
     assert stops == 300 and back_to(before)
 
 
+def run(program):
+    """(exit code, output, errors) of Python code in a process of its own."""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=PATIENCE)
+    return done.returncode, done.stdout, done.stderr
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 def test_a_forked_child_ends_though_a_stream_is_open():
     program = """
-import itertools, os, sys, time
+import itertools, os, sys, time, warnings
 from raxe_fast.workers import Stopped, Team
+warnings.simplefilter("ignore")  # of later Pythons, about forks beside threads
 def work(item):
     time.sleep(0.01)
     return item
@@ -210,10 +217,7 @@ if child == 0:
 print(os.waitpid(child, 0)[1])
 assert next(stream) == 1
 """
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", program], capture_output=True, timeout=PATIENCE
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (0, b"0\nstopped\n0\n", b"")
+    assert run(program) == (0, b"0\nstopped\n0\n", b"")
 
 
 def test_a_stream_that_outlives_the_program():
@@ -226,8 +230,7 @@ def work(item):
 stream = Team(work, workers=2).results(itertools.count(), 64)
 print(next(stream))
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=PATIENCE)
-    assert (done.returncode, done.stdout, done.stderr) == (0, b"0\n", b"")
+    assert run(program) == (0, b"0\n", b"")
 
 
 @pytest.mark.parametrize("end", ["close", "forget", "throw"])

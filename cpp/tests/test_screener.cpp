@@ -8,13 +8,13 @@
 #include <limits>
 #include <memory>
 #include <new>
-#include <random>
 #include <stdexcept>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "isa_levels.hpp"
+#include "random_encoder.hpp"
 #include "raxe_fast/screener.hpp"
 
 using namespace raxe_fast;
@@ -52,39 +52,19 @@ namespace {
 
 constexpr std::size_t kVocabulary = 40;
 constexpr std::size_t kPositions = 64;
+constexpr std::size_t kCells = 1U << 8U;
 
 // A random encoder and heads; not movable, for views point into it.
 struct Fixture {
   explicit Fixture(std::size_t width = 128, std::size_t heads = 4, std::size_t inner = 256)
-      : hidden(width) {
-    EncoderWeights w;
-    w.vocabulary = kVocabulary;
-    w.positions = kPositions;
-    w.hidden = width;
-    w.heads = heads;
-    w.words = bytes(kVocabulary * width, 127);
-    w.word_scale = floats(kVocabulary, 0.01F, 0.001F);
-    w.position = floats(kPositions * width, 0.0F, 0.2F);
-    w.norm = norm();
-    for (int i = 0; i < 2; ++i) {
-      EncoderLayerWeights layer;
-      layer.query = linear(width, width);
-      layer.key = linear(width, width);
-      layer.value = linear(width, width);
-      layer.attention_out = linear(width, width);
-      layer.intermediate = linear(width, inner);
-      layer.output = linear(inner, width);
-      layer.attention_norm = norm();
-      layer.output_norm = norm();
-      w.layers.push_back(layer);
-    }
-    encoder = std::make_shared<NativeEncoder>(w);
-    head = vector(width, 1.0F);
-    passage = vector(width, 0.2F);
-    std::vector<std::int8_t> table(1U << 8U);
-    for (auto& cell : table) cell = static_cast<std::int8_t>(static_cast<int>(random_() % 61U) - 30);
-    lexical = std::make_shared<LexicalModel>(table, 8, std::vector<float>{0.05F},
-                                             std::vector<float>{-0.4F});
+      : hidden(width),
+        random({width, heads, width, inner, 2, 0, kVocabulary, kPositions}, 4),
+        encoder(std::make_shared<NativeEncoder>(random.w)),
+        head(vector(width, 1.0F)),
+        passage(vector(width, 0.2F)) {
+    const std::int8_t* const cells = random.weights(kCells, 30);
+    lexical = std::make_shared<LexicalModel>(std::vector<std::int8_t>(cells, cells + kCells), 8,
+                                             std::vector<float>{0.05F}, std::vector<float>{-0.4F});
   }
   Fixture(const Fixture&) = delete;
   Fixture& operator=(const Fixture&) = delete;
@@ -95,39 +75,16 @@ struct Fixture {
   }
 
   std::size_t hidden;
+  raxe_fast::test::RandomEncoder random;
   std::shared_ptr<const NativeEncoder> encoder;
   std::vector<float> head, passage;
   std::shared_ptr<const LexicalModel> lexical;
 
  private:
-  float* floats(std::size_t n, float mean, float deviation) {
-    std::normal_distribution<float> normal(mean, deviation);
-    auto& values = floats_.emplace_back(std::make_unique<std::vector<float>>(n));
-    for (float& value : *values) value = normal(random_);
-    return values->data();
-  }
   std::vector<float> vector(std::size_t n, float deviation) {
-    const float* const values = floats(n, 0.0F, deviation);
+    const float* const values = random.floats(n, 0.0F, deviation);
     return {values, values + n};
   }
-  std::int8_t* bytes(std::size_t n, int limit) {
-    auto& values = bytes_.emplace_back(std::make_unique<std::vector<std::int8_t>>(n));
-    for (auto& value : *values) {
-      const auto any = static_cast<int>(random_() % (2U * static_cast<unsigned>(limit) + 1U));
-      value = static_cast<std::int8_t>(any - limit);
-    }
-    return values->data();
-  }
-  LinearWeights linear(std::size_t inputs, std::size_t outputs) {
-    const float scale = 1.0F / (37.0F * std::sqrt(static_cast<float>(inputs)));
-    return {bytes(inputs * outputs, 64), floats(outputs, scale, 0.1F * scale),
-            floats(outputs, 0.0F, 0.1F), inputs, outputs};
-  }
-  NormWeights norm() { return {floats(hidden, 1.0F, 0.1F), floats(hidden, 0.0F, 0.1F)}; }
-
-  std::mt19937 random_{4};
-  std::vector<std::unique_ptr<std::vector<float>>> floats_;
-  std::vector<std::unique_ptr<std::vector<std::int8_t>>> bytes_;
 };
 
 std::vector<std::int64_t> some_ids(std::size_t n, std::size_t from = 3) {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from os import PathLike
 from time import perf_counter_ns
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from raxe_fast.model import Model
 from raxe_fast.policy import Policy
@@ -91,35 +91,22 @@ class Cascade(Scanner):
             raise ValueError(f"short_tokens must be at least 0, not {short_tokens!r}")
         self._ask_from = ask_from
         self._short_tokens = short_tokens
-        self._first = Scanner(
-            first,
-            threads=threads,
-            cpus=cpus,
-            policy=policy,
-            deadline_ms=deadline_ms,
-            max_chars=max_chars,
-            max_windows=max_windows,
-            decode=decode,
-            backend=backend,
-            forest=forest,
-            screening=screening,
-        )
+        both: dict[str, Any] = {
+            "threads": threads,
+            "cpus": cpus,
+            "policy": policy,
+            "deadline_ms": deadline_ms,
+            "max_chars": max_chars,
+            "max_windows": max_windows,
+            "decode": decode,
+            "backend": backend,
+            "forest": forest,
+            "screening": screening,
+        }
+        self._first = Scanner(first, **both)
         balanced, _ = self._first.model.manifest.thresholds["balanced"]
         self._sure_from = max(balanced, ask_below)
-        super().__init__(
-            model,
-            threads=threads,
-            cpus=cpus,
-            policy=policy,
-            deadline_ms=deadline_ms,
-            max_chars=max_chars,
-            max_windows=max_windows,
-            decode=decode,
-            backend=backend,
-            forest=forest,
-            screening=screening,
-            async_workers=async_workers,
-        )
+        super().__init__(model, async_workers=async_workers, **both)
 
     @property
     def first(self) -> Model:

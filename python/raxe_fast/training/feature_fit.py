@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from raxe_fast import _core
 from raxe_fast.feature_data import FeatureData, core_features
@@ -70,16 +71,12 @@ def fit_features(
     _, numbers = labels.numbers(attacks)
     classes = len(labels.subfamilies)
     final = fit_label_ngrams(matrix, numbers, classes, seed, jobs)
-    folds = _folds(attacks)
-    labels_by_fold = []
-    for fold in range(FOLDS):
-        inside = folds != fold
-        # A class whose texts all lie in one fold has nothing to be judged by out of fold.
-        whole = set(numbers[inside].tolist()) == set(range(classes))
-        model = final
-        if whole:
-            model = fit_label_ngrams(matrix[inside], numbers[inside], classes, seed, jobs)
-        labels_by_fold.append(model)
+    labels_by_fold = _by_fold(
+        attacks,
+        numbers,
+        final,
+        lambda inside: fit_label_ngrams(matrix[inside], numbers[inside], classes, seed, jobs),
+    )
 
     def core(binary: NgramModel, model: NgramModel) -> _core.Features:
         return core_features(feature_data(heads, binary, model), infos, labels.families)
@@ -108,6 +105,20 @@ def _folds(records: Sequence[Record]) -> Ints:
     return np.array([fold_of(group_key(record), FOLDS) for record in records], dtype=np.int64)
 
 
+def _by_fold(
+    records: Sequence[Record],
+    classes: Ints,
+    final: NgramModel,
+    fit: Callable[[NDArray[np.bool_]], NgramModel],
+) -> list[NgramModel]:
+    """For each fold the model that ``fit`` makes of the records outside of it; ``final`` where a
+    class lies in that fold alone and nothing is left to judge it by."""
+    folds = _folds(records)
+    whole = set(classes.tolist())
+    outside = [folds != fold for fold in range(FOLDS)]
+    return [fit(inside) if set(classes[inside].tolist()) == whole else final for inside in outside]
+
+
 def _fit_lexical(
     records: Sequence[Record], out_of_fold: bool, seed: int
 ) -> tuple[NgramModel, list[NgramModel]]:
@@ -117,14 +128,12 @@ def _fit_lexical(
     final = fit_binary_ngrams(matrix, label, seed)
     if not out_of_fold:
         return final, [final] * FOLDS
-    folds = _folds(records)
-    models = []
-    for fold in range(FOLDS):
-        inside = folds != fold
-        # One class alone teaches nothing; so small a corpus has nothing to be judged by.
-        both = len(set(label[inside].tolist())) == 2
-        models.append(fit_binary_ngrams(matrix[inside], label[inside], seed) if both else final)
-    return final, models
+    return final, _by_fold(
+        records,
+        label,
+        final,
+        lambda inside: fit_binary_ngrams(matrix[inside], label[inside], seed),
+    )
 
 
 def window_evidence(
