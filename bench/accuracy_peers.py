@@ -58,10 +58,8 @@ def run_ours(
     answers: list[dict[str, Any]] = []
     tokens: list[int] = []
     statuses: Counter[str] = Counter()
-    model_id = ""
     for text in track(texts, description=OURS):
         result = scanner.scan(text)
-        model_id = result.model_id
         statuses[result.status] += 1
         tokens.append(result.tokens if result.status in ("ok", "partial") else -1)
         if result.status == "error":
@@ -75,7 +73,8 @@ def run_ours(
         "call": "Scanner().scan(text)",
         "flagged": "result.is_threat",
         "score": "result.score",
-        "model_id": model_id,
+        "model_id": scanner.model.id,
+        "first": None if scanner.first is None else scanner.first.id,
         "statuses": dict(statuses),
     }
     return Verdicts.of(answers), about, tokens

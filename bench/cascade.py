@@ -1,4 +1,4 @@
-"""Where a cascade asks its large model: accuracy against time for each setting; see README.md.
+"""Where a small model asks the large one: accuracy against time for each setting; see README.md.
 
     python bench/cascade.py --dev ../shared/data/dev.jsonl.gz --test ../shared/data/test.jsonl.gz \
         --output cascade.json
@@ -26,14 +26,13 @@ from rich.table import Table
 
 from hardware import hardware, load_average
 from raxe_fast import Scanner
-from raxe_fast.cascade import ASK_BELOW, ASK_FROM, SHORT_TOKENS, SMALL_MODEL
+from raxe_fast.first import ASK_BELOW, ASK_FROM, FIRST_MODEL
 from raxe_fast.training.corpus import read_corpus
 from raxe_fast.training.metrics import count, f1_interval
 from records import dump_record
 
 ASK = (0.02, 0.03, 0.05, 0.08, 0.12, 0.2, 0.3, 0.4)
 BELOW = (0.0, 0.9, 0.98)  # 0: the small model's block threshold
-SHORT = (0, 8)
 
 
 class Scans(NamedTuple):
@@ -41,7 +40,6 @@ class Scans(NamedTuple):
 
     label: NDArray[np.int64]
     score: NDArray[np.float64]  # of the small model
-    tokens: NDArray[np.int64]  # as the small model counts them
     ok: NDArray[np.bool_]  # the small model read all of it
     small: NDArray[np.bool_]  # blocked by the small model
     large: NDArray[np.bool_]  # blocked by the large one
@@ -61,10 +59,8 @@ def scan_both(first: Scanner, large: Scanner, corpus: Path, limit: int | None) -
         between = perf_counter()
         b = large.scan(record.text)
         times = (between - begun) * 1e3, (perf_counter() - between) * 1e3
-        rows.append(
-            (record.label, a.score, a.tokens, a.status == "ok", a.is_threat, b.is_threat, *times)
-        )
-    kinds = ("i8", "f8", "i8", "?", "?", "?", "f8", "f8")
+        rows.append((record.label, a.score, a.status == "ok", a.is_threat, b.is_threat, *times))
+    kinds = ("i8", "f8", "?", "?", "?", "f8", "f8")
     columns = zip(zip(*rows, strict=True), kinds, strict=True)
     return Scans(*(np.array(column, dtype=kind) for column, kind in columns))
 
@@ -89,26 +85,24 @@ def settings(scans: Scans, sure_from: float) -> list[dict[str, Any]]:
     """The small model alone, every setting, and the large model alone, which does not wait for the
     small one."""
     nothing = np.zeros(len(scans.label), dtype=bool)
-    rows = [judge(scans, nothing, {"ask_from": 1.0, "ask_below": 0.0, "short_tokens": 0})]
-    for ask_from, ask_below, short in itertools.product(ASK, BELOW, SHORT):
+    rows = [judge(scans, nothing, {"ask_from": 1.0, "ask_below": 0.0})]
+    for ask_from, ask_below in itertools.product(ASK, BELOW):
         unsure = (scans.score >= ask_from) & (scans.score < max(sure_from, ask_below))
-        asked = unsure | (scans.tokens <= short) | ~scans.ok
-        setting = {"ask_from": ask_from, "ask_below": ask_below, "short_tokens": short}
-        rows.append(judge(scans, asked, setting))
+        asked = unsure | ~scans.ok
+        rows.append(judge(scans, asked, {"ask_from": ask_from, "ask_below": ask_below}))
     alone = scans._replace(small_ms=np.zeros(len(scans.label)))
-    return [*rows, judge(alone, ~nothing, {"ask_from": 0.0, "ask_below": 1.0, "short_tokens": 0})]
+    return [*rows, judge(alone, ~nothing, {"ask_from": 0.0, "ask_below": 1.0})]
 
 
 def table(title: str, rows: Sequence[dict[str, Any]]) -> Table:
     found = Table(title=title, title_justify="left")
-    names = "ask from, below, short, asked, F1, FPR, FNR, p50, p95, p99, mean"
+    names = "ask from, below, asked, F1, FPR, FNR, p50, p95, p99, mean"
     for name in names.split(", "):
         found.add_column(name, justify="right")
     for row in rows:
-        setting = (row["ask_from"], row["ask_below"], row["short_tokens"])
-        chosen = setting == (ASK_FROM, ASK_BELOW, SHORT_TOKENS)
+        chosen = (row["ask_from"], row["ask_below"]) == (ASK_FROM, ASK_BELOW)
         found.add_row(
-            f"{row['ask_from']:g}", f"{row['ask_below']:g}", str(row["short_tokens"]),
+            f"{row['ask_from']:g}", f"{row['ask_below']:g}",
             f"{row['asked']:.1%}", f"{row['f1']:.4f}", f"{row['fpr']:.2%}", f"{row['fnr']:.2%}",
             *(f"{row[name]:.2f}" for name in ("p50", "p95", "p99", "mean")),
             style="bold" if chosen else None,
@@ -121,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--dev", type=Path, required=True, help="JSON Lines with labels")
     parser.add_argument("--test", type=Path, help="the same, reported beside dev")
     parser.add_argument(
-        "--first", default=SMALL_MODEL, help="the small model (default %(default)s)"
+        "--first", default=FIRST_MODEL, help="the small model (default %(default)s)"
     )
     parser.add_argument("--model", help="the large model (default: the shipped one)")
     parser.add_argument("--texts", type=int, help="at most so many texts of each file")
@@ -137,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "timestamp": datetime.now(UTC).isoformat(timespec="seconds"),
         "hardware": hardware(),
     }
-    with Scanner(options.first) as first, Scanner(options.model) as large:
+    with Scanner(options.first) as first, Scanner(options.model, first=None) as large:
         record |= {"first": first.model.id, "model": large.model.id}
         # The presets of a cascade's policy; balanced here.
         sure_from = first.model.manifest.thresholds["balanced"][0]

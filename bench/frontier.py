@@ -96,8 +96,7 @@ def of_cascade(record: dict[str, Any]) -> list[dict[str, Any]]:
             chosen, best = [*chosen, row], row["f1"]
     rows = []
     for row in [*chosen, large]:
-        short = f", short {row['short_tokens']}" if row["short_tokens"] else ""
-        name = f"asked from {row['ask_from']:g} below {row['ask_below'] or 'threshold'}{short}"
+        name = f"asked from {row['ask_from']:g} below {row['ask_below'] or 'threshold'}"
         if row is small or row is large:
             name = record["first" if row is small else "model"]
         rows.append({**row, "name": name})

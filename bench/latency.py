@@ -15,7 +15,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ from equal_work import check_equal_work
 from hardware import hardware, load_average
 from model_files import ModelLocation, features_of, locate_model
 from neighbour import noisy_neighbour
+from raxe_fast.first import FIRST_MODEL
 from reference import ReferencePipeline, ReferenceScorer
 from resources import cold_start, sizes, steady
 from sections import SUBJECT, measure, mix_section, section
@@ -42,18 +43,20 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).resolve().parents[1]
 BUCKETS = (16, 32, 64, 128, 256, 512)
 VARIANTS = 20  # different texts per bucket
-BACKENDS: tuple[Backend, ...] = ("onnxruntime", "native")
+BACKENDS: tuple[Backend, ...] = ("native", "onnxruntime")
 DOCUMENT = 8000  # characters; the limit is on documents of this length
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A scanner under test: `name` is its row, the subject's is SUBJECT."""
+    """A scanner under test: `name` is its row, the subject's is SUBJECT. `first`: of Scanner; the
+    shipped model has the shipped small one before it unless this is None."""
 
     name: str
     model: ModelLocation
     backend: Backend
     threads: int
+    first: str | None = "auto"
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -81,7 +84,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         help="corpus for the natural mix, JSON Lines; left out with a note if absent",
     )
     parser.add_argument("--mix-texts", type=int, default=1000, help="texts sampled from the mix")
-    parser.add_argument("--iterations", type=int, default=1000, help="per bucket and pipeline")
+    parser.add_argument("--iterations", type=int, default=300, help="per bucket and pipeline")
     parser.add_argument("--buckets", type=int, nargs="*", default=list(BUCKETS))
     parser.add_argument(
         "--threads",
@@ -126,6 +129,7 @@ def list_variants(
     models: Sequence[ModelLocation], backends: Sequence[Backend], threads: Sequence[int]
 ) -> list[Variant]:
     """Every model x backend x number of threads, the subject first; native with one thread alone.
+    Where the subject is the shipped pair, its large model on its own is a row, too.
 
     The first model's rows are called raxe-fast, those of others by their id (with a number where
     two share one); backend and threads follow where they are not the subject's.
@@ -144,6 +148,9 @@ def list_variants(
                 if n != threads[0]:
                     name += f"-{n}-thread{'s' if n > 1 else ''}"
                 out.append(Variant(name, model, backend, n))
+    subject = out[0]
+    if subject.model.given is None:
+        out.append(replace(subject, name=f"{SUBJECT}-large-alone", first=None))
     return out
 
 
@@ -163,6 +170,7 @@ def build_pipelines(
         try:
             pipelines[variant.name] = raxe_fast.Scanner(
                 variant.model.given,
+                first=variant.first,
                 threads=variant.threads,
                 backend=variant.backend,
                 deadline_ms=options.deadline_ms,
@@ -274,6 +282,7 @@ def run(options: argparse.Namespace, models: Sequence[ModelLocation]) -> dict[st
         "scanners": {
             variant.name: {
                 "model_id": variant.model.model_id,
+                "first": FIRST_MODEL if variant.model.given is None and variant.first else None,
                 "backend": variant.backend,
                 "threads": variant.threads,
             }
@@ -328,7 +337,7 @@ def measure_resources(
     measured: set[tuple[Path, str]] = set()
     for variant in variants:
         key = (variant.model.directory, variant.backend)
-        if key in measured:  # it differs in threads alone
+        if key in measured:  # it differs in threads, or in the model before it
             continue
         measured.add(key)
         given = str(variant.model.given) if variant.model.given else ""

@@ -114,6 +114,7 @@ def load_ours(settings: Settings) -> Loaded:
         "flagged": "result.is_threat",
         "score": "result.score",
         "model_id": scanner.model.id,
+        "first": None if scanner.first is None else scanner.first.id,
     }
     return lambda text: check_ours(scanner.scan(text)), about
 

@@ -24,7 +24,7 @@ from rich.table import Table
 
 from hardware import hardware, load_average
 from model_files import locate_model
-from raxe_fast import Cascade, Scanner
+from raxe_fast import Scanner
 from records import dump_record
 from stats import Summary, turns
 from texts import default_mix, drawn_mix
@@ -148,7 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--mix", type=Path, default=default_mix(REPOSITORY), help="JSON Lines")
     parser.add_argument("--texts", type=int, default=300, help="texts drawn from the mix")
     parser.add_argument("--model", type=Path, help="model directory or .raxe (default: shipped)")
-    parser.add_argument("--first", help="also a cascade whose small model this is")
+    parser.add_argument("--first", help="also with this small model before it, and that one alone")
     parser.add_argument(
         "--quota", type=float, nargs="+", default=[0.5, 0.25], help="cores (default: 0.5 0.25)"
     )
@@ -178,7 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             ),
         }
         if options.first:
-            scanners["cascade"] = enter(Cascade(model.directory, first=options.first))
+            scanners["both"] = enter(Scanner(model.directory, first=options.first))
             first = enter(Scanner(options.first))
             scanners[first.model.id] = first
         rows = measure(

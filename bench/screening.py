@@ -1,8 +1,9 @@
-"""What the screening stage saves and what it costs, also against someone who knows it.
+"""What stands before the encoder saves and what it costs, also against someone who knows it.
 
-    python bench/screening.py --model MODEL --corpus test.jsonl.gz --output screening.json
+    python bench/screening.py --corpus test.jsonl.gz --output screening.json
 
-See bench/README.md. Needs `pip install ".[train]"`.
+The shipped pair: its small model and the large one's screening network. With --model that model's
+screening network alone. See bench/README.md. Needs `pip install ".[train]"`.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from rich.progress import track
 from hardware import hardware, load_average
 from raxe_fast import Policy, RaxeFastError, Scanner, ScanResult
 from raxe_fast.decode import decoded_views
+from raxe_fast.first import ASK_FROM
 from raxe_fast.policy import PRESETS
 from raxe_fast.selftest import open_windower
 from raxe_fast.training.corpus import Record, read_corpus
@@ -71,7 +73,9 @@ class Attempt:
 
 
 class Subject:
-    """One scanner, asked with and without screening, and what screening says of a text."""
+    """One scanner, asked with and without screening, and what screening says of a text. With a
+    small model before it that is what the attacker knows: the text must stay below the score from
+    which the large one is asked."""
 
     def __init__(self, scanner: Scanner, preset: str) -> None:
         """Raises ScreeningReportError for a model that clears nothing under the preset."""
@@ -83,6 +87,11 @@ class Subject:
         below = None
         if manifest.screening is not None and scanner.screens(self.on):
             below = manifest.screening.clear_below(limits.block, limits.warn, manifest.thresholds)
+        self._first: Scanner | None = None
+        if scanner.first is not None:
+            self._first = Scanner(scanner.first, first=None)
+            small = self.on.resolve(scanner.first.manifest.thresholds)
+            below = min(ASK_FROM, small.block)
         if below is None:
             raise ScreeningReportError(f"model {scanner.model.id} does not screen under {preset}")
         self.clear_below = below
@@ -96,7 +105,11 @@ class Subject:
 
     def worth(self, text: str) -> float:
         """What decides whether all of a text is cleared, less is better to an attacker: its
-        highest logit, and more than any where its triggers keep it from being cleared."""
+        highest logit, and more than any where its triggers keep it from being cleared; or the small
+        model's score."""
+        if self._first is not None:
+            result = self._first.scan(text, policy=self.on)
+            return result.score if result.status == "ok" else inf
         logits = self.scanner.screening_logits(text)
         if not logits or any(map(isnan, logits)):
             return inf
@@ -235,14 +248,14 @@ def attack_block(
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--model", help="model that screens; default: the shipped one")
+    parser.add_argument("--model", help="model that screens; default: the shipped pair")
     parser.add_argument("--corpus", type=Path, required=True, help="labelled .jsonl or .jsonl.gz")
     parser.add_argument("--texts", type=int, default=3000, help="texts drawn; 0: all of them")
     parser.add_argument(
         "--attacks", type=int, default=400, help="attacks for the adversary; 0: all blocked ones"
     )
     parser.add_argument("--policy", choices=PRESETS, default="balanced")
-    parser.add_argument("--backend", choices=("onnxruntime", "native"), default="onnxruntime")
+    parser.add_argument("--backend", choices=("auto", "onnxruntime", "native"), default="auto")
     parser.add_argument("--queries", type=int, default=60, help="texts that one search may ask of")
     parser.add_argument("--pool", type=int, default=12, help="variants in a round of a search")
     parser.add_argument("--beam", type=int, default=2, help="variants that a round goes on with")
@@ -285,6 +298,7 @@ def measure(scanner: Scanner, options: argparse.Namespace) -> dict[str, Any]:
     blocked = blocked[: options.attacks or None]
     report = {
         "model_id": scanner.model.id,
+        "first": None if scanner.first is None else scanner.first.id,
         "policy": options.policy,
         "clear_below": subject.clear_below,
         "timestamp": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

@@ -26,7 +26,10 @@ class Pair:
 
     @classmethod
     def of(cls, without: ScanResult, screened: ScanResult) -> Pair:
-        return cls(without.is_threat, screened.is_threat, without.windows, screened.cleared)
+        cleared = screened.cleared
+        if screened.model_id != without.model_id:  # a small model's verdict: all of it, or none
+            cleared = 0 if screened.is_threat else without.windows
+        return cls(without.is_threat, screened.is_threat, without.windows, cleared)
 
     @property
     def passed(self) -> bool:
@@ -92,10 +95,12 @@ def slices(
 def markdown(report: Mapping[str, Any]) -> str:
     """The main figures of a record as Markdown tables."""
     mix, harmless, attacks = report["time"], report["harmless"]["all"], report["attacks"]["all"]
+    below = f"windows below a logit of {report['clear_below']:.2f} are cleared"
+    if report["first"] is not None:
+        below = f"asked from a score of {report['clear_below']:.2f} of {report['first']}"
     lines = [
-        f"{report['model_id']}, policy {report['policy']}, windows below a logit of "
-        f"{report['clear_below']:.2f} are cleared; {report['corpus']['name']}, seed "
-        f"{report['settings']['seed']}",
+        f"{report['model_id']}, policy {report['policy']}, {below}; {report['corpus']['name']}, "
+        f"seed {report['settings']['seed']}",
         "",
         "| figure | without screening | with screening |",
         "|---|---|---|",

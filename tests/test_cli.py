@@ -13,7 +13,7 @@ import sys
 import pytest
 from rich.console import Console
 
-from raxe_fast import Cascade, Scanner
+from raxe_fast import Scanner
 from raxe_fast.cli import _run
 from raxe_fast.cli.inputs import BadInput, Item, read_inputs
 from raxe_fast.cli.render import Renderer, printable
@@ -78,8 +78,8 @@ def test_table_on_a_terminal_is_coloured(tiny_model):
     assert text[:before].endswith("m"), "the matched words have a style of their own"
 
 
-def test_cascade(tiny_model, rich_model):
-    models = ["--model", rich_model, "--first", tiny_model, "--cascade"]
+def test_a_small_model_first(tiny_model, rich_model):
+    models = ["--model", rich_model, "--first", tiny_model]
     ids = {json.loads((model / "manifest.json").read_text())["id"]: model
            for model in (tiny_model, rich_model)}  # fmt: skip
     for ask_from, judge in (("0", rich_model), ("1", tiny_model)):
@@ -94,10 +94,15 @@ def test_cascade(tiny_model, rich_model):
         )
         assert (code, ids[records(out)[0]["model_id"]]) == (0, judge)
     code, _, err = cli("scan", "--model", tiny_model, "--ask-from", "0.2", ATTACK)
-    assert code == 2 and "--cascade" in err
+    assert code == 2 and "--first" in err
+    code, _, err = cli("scan", *models, "--first", "none", "--ask-below", "0.2", ATTACK)
+    assert code == 2 and "--first" in err
+    for alone in (["--first", "none"], ["--no-screening", "--first", "none"], ["--no-screening"]):
+        code, out, _ = cli("scan", *models, *alone, ATTACK + " " + QUESTION)
+        assert (code, ids[records(out)[0]["model_id"]]) == (1, rich_model)
 
 
-def test_evaluate_a_cascade(tiny_model, rich_model, tmp_path):
+def test_evaluate_with_a_small_model_first(tiny_model, rich_model, tmp_path):
     """Its figures are those of its verdicts, text by text."""
     labelled = [(ATTACK, 1), (QUESTION, 0), (ATTACK + " " + QUESTION, 1), (QUESTION * 40, 0)]
     rows = [
@@ -110,17 +115,16 @@ def test_evaluate_a_cascade(tiny_model, rich_model, tmp_path):
     corpus.write_text("".join(json.dumps(row) + "\n" for row in rows))
     models = ["--model", rich_model, "--first", tiny_model]
     for ask_from in ("0", "1"):
-        options = ["--cascade", "--ask-from", ask_from, "--corpus", corpus, "--output", output]
+        options = ["--ask-from", ask_from, "--corpus", corpus, "--output", output]
         assert cli("evaluate", *models, *options, "--quiet")[0] == 0
         report = json.loads(output.read_text())
         assert " before " in report["model_id"]
-        assert report["cascade"]["ask_from"] == float(ask_from)
-        with Cascade(rich_model, first=tiny_model, ask_from=float(ask_from)) as cascade:
+        assert report["first"]["ask_from"] == float(ask_from)
+        with Scanner(rich_model, first=tiny_model, ask_from=float(ask_from)) as cascade:
             flagged = [result.is_threat for result in cascade.scan([t for t, _ in labelled])]
         wrong = sum(f for f, (_, label) in zip(flagged, labelled, strict=True) if not label)
         assert report["overall"]["fpr"]["count"] == wrong
-    assert cli("evaluate", "--corpus", corpus, "--ask-from", "0.2")[0] == 2
-    assert cli("evaluate", "--corpus", corpus, "--cascade", "--forest", "packed")[0] == 2
+    assert cli("evaluate", *models[:2], "--corpus", corpus, "--ask-from", "0.2")[0] == 2
 
 
 def test_policy_options(tiny_model):

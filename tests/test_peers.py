@@ -178,7 +178,9 @@ def test_records_read_back_and_keep_rows_on_a_line(bench: SimpleNamespace) -> No
 
 
 def test_names_of_scanners(bench: SimpleNamespace) -> None:
-    models = [SimpleNamespace(model_id=name) for name in ("first", "second", "second")]
+    models = [
+        SimpleNamespace(model_id=name, given="a path") for name in ("first", "second", "second")
+    ]
     found = bench.latency.list_variants(models, ["onnxruntime", "native"], [2, 1])
     names = [variant.name for variant in found]
     assert names == [
@@ -187,6 +189,10 @@ def test_names_of_scanners(bench: SimpleNamespace) -> None:
         "second-2", "second-2-1-thread", "second-2-native-1-thread",
     ]  # fmt: skip
     assert all(v.threads == 1 for v in found if v.backend == "native")
+    models[0].given = None  # what ships is two models
+    shipped = bench.latency.list_variants(models, ["onnxruntime", "native"], [2, 1])
+    assert shipped[:-1] == found and shipped[-1].name == "raxe-fast-large-alone"
+    assert shipped[-1].first is None and shipped[-1].threads == shipped[0].threads == 2
 
 
 def test_documents(bench: SimpleNamespace) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -14,7 +15,7 @@ import pytest
 for module in ("sklearn", "onnx", "safetensors"):
     pytest.importorskip(module)
 
-from raxe_fast import Policy, Scanner  # noqa: E402
+from raxe_fast import Policy, Scanner, load_model  # noqa: E402
 from raxe_fast.training.corpus import Record, read_corpus  # noqa: E402
 
 BENCH = Path(__file__).parents[1] / "bench"
@@ -201,6 +202,27 @@ def test_what_an_attacker_aims_at_decides(bench, model):
         assert seen == {True, False}
         assert subject.worth(ATTACKS[-1]) > 900 > subject.worth(ATTACKS[0])
         assert subject.worth(" ") == np.inf
+
+
+def test_an_attacker_of_a_small_model_aims_at_its_score(bench, rich_model, tiny_model):
+    """What it is not asked about, the large model does not see."""
+    small = replace_id(load_model(tiny_model), "small")
+    with Scanner(rich_model, first=small) as scanner:
+        subject = bench.report.Subject(scanner, "balanced")
+        asked = set()
+        for text in [*ATTACKS, *HARMLESS, " ".join(HARMLESS * 9)]:
+            result = scanner.scan(text)
+            if result.model_id == "small" and result.is_threat:
+                assert not subject.pair(text).passed
+                continue
+            passes = subject.worth(text) < subject.clear_below
+            assert passes == subject.pair(text).passed == (result.model_id == "small"), text
+            asked.add(not passes)
+        assert asked == {True, False}
+
+
+def replace_id(model, name):
+    return replace(model, manifest=replace(model.manifest, id=name))
 
 
 def test_paddings_are_the_same_for_the_same_seed(bench, model):

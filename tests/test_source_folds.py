@@ -253,7 +253,7 @@ def test_defaults(received, tmp_path, capsys):
 @pytest.mark.parametrize(
     "given",
     [["--html", "x.html"], ["--policy", "strict"], ["--backend", "native"], ["--no-screening"],
-     ["--forest", "packed"], ["--cascade"], ["--robustness"], ["--sample", "5"]],
+     ["--forest", "packed"], ["--first", "none"], ["--robustness"], ["--sample", "5"]],
 )  # fmt: skip
 def test_what_means_nothing_here_is_refused(received, tmp_path, capsys, monkeypatch, given):
     monkeypatch.chdir(tmp_path)

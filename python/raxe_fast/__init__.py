@@ -27,14 +27,12 @@ from raxe_fast.policy import Policy
 from raxe_fast.result import ScanResult, Similar, Trigger
 
 if TYPE_CHECKING:
-    from raxe_fast.cascade import Cascade
     from raxe_fast.model import Model, load_model
     from raxe_fast.scanner import Scanner
 
     __version__: str
 
 __all__ = [
-    "Cascade",
     "CorpusError",
     "EncoderError",
     "Model",
@@ -56,7 +54,6 @@ __all__ = [
 
 # These pull in NumPy and the compiled core; they load on first use.
 _LAZY = {
-    "Cascade": "raxe_fast.cascade",
     "Model": "raxe_fast.model",
     "Scanner": "raxe_fast.scanner",
     "load_model": "raxe_fast.model",

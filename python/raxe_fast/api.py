@@ -47,9 +47,9 @@ def scan(
 ) -> ScanResult | list[ScanResult]:
     """Scan one text, or each of several, on one thread.
 
-    The first call loads the model (the shipped one unless ``model`` names another: a directory, a
-    ``.raxe`` archive or an installed id); later calls with the same ``model`` reuse it. For
-    threads, deadlines and limits make a :class:`raxe_fast.Scanner`.
+    The first call loads the shipped models, a small one before a large one, or what ``model`` names
+    in their place: a directory, a ``.raxe`` archive or an installed id; later calls with the same
+    ``model`` reuse it. For threads, deadlines and limits make a :class:`raxe_fast.Scanner`.
 
     Returns one :class:`~raxe_fast.ScanResult` for a ``str``, a list in the same order for an
     iterable of ``str``. Raises ``TypeError`` for anything else, naming the index, and

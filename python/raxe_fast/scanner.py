@@ -1,4 +1,4 @@
-"""The scanner: one loaded model, ready to scan texts from any thread."""
+"""The scanner: a large model and a small one before it, ready to scan texts from any thread."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from raxe_fast.batch import Batcher, counts_of, owners_of, spans_of
 from raxe_fast.explain import TOO_LATE, OutOfTime, carrying_sentence
+from raxe_fast.first import ASK_BELOW, ASK_FROM, FirstScanner, first_model, take_off
 from raxe_fast.model import ForestKind, Model, load_model
 from raxe_fast.policy import Policy, Thresholds
 from raxe_fast.reader import Reader
@@ -41,11 +42,25 @@ _NO_OWNERS = np.zeros(0, dtype=np.uint32)
 
 
 class Scanner:
-    """Scans texts with one model. Loads once, then immutable and safe to use from many threads.
+    """Scans texts with a model, and with a small one before it where there is one. Loads once,
+    then immutable and safe to use from many threads.
+
+    The small model reads every text, and where it is sure its verdict stands:
+    ``ScanResult.model_id`` says whose it is. The large one is asked about the rest; of such a text
+    ``timings["first"]`` holds the microseconds of the small model, and ``timings["total"]`` both.
+    :attr:`model` and :meth:`threshold_for` are those of the large model.
 
     Args:
         model: a model directory, ``.raxe`` archive or installed id; ``None`` for the shipped
             model; or a :class:`~raxe_fast.Model` loaded before, to share it.
+        first: the small model, likewise; ``None``: none, ``model`` reads everything. ``"auto"`` is
+            the shipped small model before the shipped large one, and none before a ``model`` that
+            is named. A scan whose policy has ``screening=False`` goes past it.
+        ask_from: score of the small model, in [0, 1], from which ``model`` is asked; lower where
+            the policy blocks from a lower one. The lower, the closer to the recall and the time of
+            ``model`` alone (docs/latency.md has the curve).
+        ask_below: the score below which it is asked, in [0, 1], the small model's block threshold
+            at least. The higher, the fewer false alarms.
         threads: threads of one encoder call. One gives the steadiest latency.
         cpus: one CPU per thread to pin them to; the calling thread is pinned to the first while
             it scans, and only then. Nothing is pinned unless asked for.
@@ -67,7 +82,7 @@ class Scanner:
             ``scan`` or ``scan_iter``. ONNX Runtime takes the range of INT8 activations over the
             whole batch, so a text's score then depends (in the third decimal, as a rule) on its
             neighbours; 1, the default, makes every score reproducible text by text, and on one
-            thread batches gain little. Ignored where there is a deadline.
+            thread batches gain little. Ignored where there is a deadline or a small model.
         backend: what runs the encoder: ``"onnxruntime"``, or ``"native"``, this package's own INT8
             kernels, on one thread per call. Native takes half to two thirds of the time, and
             its token embeddings are the same to the bit on every instruction set and in every
@@ -91,6 +106,9 @@ class Scanner:
         self,
         model: str | PathLike[str] | Model | None = None,
         *,
+        first: str | PathLike[str] | Model | None = "auto",
+        ask_from: float = ASK_FROM,
+        ask_below: float = ASK_BELOW,
         threads: int = 1,
         cpus: Sequence[int] | None = None,
         policy: Policy | None = None,
@@ -114,6 +132,24 @@ class Scanner:
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, not {value!r}")
         deadline_ns = _in_nanoseconds(deadline_ms)
+        small = first_model(first, model, screening)
+        self._first: FirstScanner | None = None
+        if small is not None:
+            scanner = Scanner(
+                small,
+                first=None,
+                threads=threads,
+                cpus=cpus,
+                policy=policy,
+                deadline_ms=deadline_ms,
+                max_chars=max_chars,
+                max_windows=max_windows,
+                decode=decode,
+                backend=backend,
+                forest=forest,
+                screening=screening,
+            )
+            self._first = FirstScanner(scanner, ask_from, ask_below)
         loaded = model if isinstance(model, Model) else load_model(model, forest=forest)
         spec = loaded.manifest.encoder
         self._encoder = open_encoder(loaded, threads=threads, cpus=cpus, backend=backend)
@@ -137,7 +173,7 @@ class Scanner:
             screen=self._screen,
         )
         self._max_chars = max_chars
-        self._batches = batch_size > 1 and deadline_ns is None
+        self._batches = batch_size > 1 and deadline_ns is None and self._first is None
         self._batcher = Batcher(self._encoder, self._reader, self._scorer, batch_size, max_windows)
         self._async_workers = async_workers
         self._plans: dict[Policy, Plan] = {}
@@ -148,7 +184,7 @@ class Scanner:
         self._teams: WeakSet[Team[str, ScanResult]] = WeakSet()  # of streams not yet at their end
         self._closed = False
         check_encoder(loaded.selftest, self._encoder, spec.file, loaded.path, limit=_STARTUP_CHECKS)
-        self.warm_up()
+        self._warm_up()  # the small model has done so
 
     # ---- properties --------------------------------------------------------------------------
 
@@ -156,6 +192,11 @@ class Scanner:
     def model(self) -> Model:
         """The loaded model (its encoder bytes are released unless it was passed in)."""
         return self._model
+
+    @property
+    def first(self) -> Model | None:
+        """The small model, if there is one."""
+        return None if self._first is None else self._first.scanner.model
 
     @property
     def policy(self) -> Policy:
@@ -312,6 +353,11 @@ class Scanner:
     def warm_up(self) -> None:
         """Run texts of several lengths through everything, so that the first real scan is as fast
         as the rest. The constructor has done so already; call it again after a long idle time."""
+        if self._first is not None:
+            self._first.scanner.warm_up()
+        self._warm_up()
+
+    def _warm_up(self) -> None:
         for words in (6, 60):
             self._scan_with_model("warm " * words, self._plan, True, perf_counter_ns())
             if self._plan.clear_below is not None:  # the encoder, too
@@ -341,13 +387,16 @@ class Scanner:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<raxe_fast.Scanner of model {self._model.id!r}>"
+        before = "" if self._first is None else f"{self._first.scanner.model.id!r} before "
+        return f"<raxe_fast.Scanner of model {before}{self._model.id!r}>"
 
     # ---- inside ------------------------------------------------------------------------------
 
     def _plan_for(self, policy: Policy) -> Plan:
         plan = self._plans.get(policy)
         if plan is None:
+            if self._first is not None:
+                self._first.check(policy)
             known = self._model.manifest.families
             unknown = sorted(set(policy.families or ()) - set(known))
             if unknown:
@@ -395,7 +444,17 @@ class Scanner:
         return team
 
     def _scan_one(self, text: str, plan: Plan, explain: bool) -> ScanResult:
-        return self._scan_with_model(text, plan, explain, perf_counter_ns())
+        start = perf_counter_ns()
+        if self._first is None or not plan.policy.screening:
+            return self._scan_with_model(text, plan, explain, start)
+        found = self._first.answer(text, plan.policy, explain, start)
+        if found is not None:
+            return found
+        spent = (perf_counter_ns() - start) / 1e3
+        result = self._scan_with_model(text, plan, explain, start)
+        take_off(spent, result)
+        result.timings["first"] = spent
+        return result
 
     def _scan_with_model(self, text: str, plan: Plan, explain: bool, start: int) -> ScanResult:
         """``start``: since when the deadline runs."""

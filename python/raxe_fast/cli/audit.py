@@ -59,7 +59,7 @@ def run(args: Namespace) -> int:
         if args.holdout is not None:
             holdout = Holdout(*args.holdout)
             records = [record for record in records if holdout.contains(record)]
-        with Scanner(args.model) as scanner:
+        with Scanner(args.model, first=None) as scanner:
             outcomes = scan_records(
                 scanner,
                 sample_records(records, args.sample, 0),

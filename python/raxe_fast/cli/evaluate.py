@@ -7,12 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from raxe_fast.cli.cascade import (
-    add_cascade_arguments,
-    cascade_given,
-    cascade_misused,
-    open_scanner,
-)
+from raxe_fast.cli.first import add_first_arguments, first_given, first_misused, open_scanner
 from raxe_fast.cli.shared import add_scanner_arguments, extras_present, positive
 from raxe_fast.cli.tuning import FINETUNE_NEEDS, print_entry
 from raxe_fast.errors import RaxeFastError
@@ -24,8 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["add_parser", "run"]
 
-_OF_A_MODEL = ("model", "sample", "html", "robustness", "cascade", "policy", "forest", "backend",
-               "no_screening")  # fmt: skip
+_OF_A_MODEL = ("model", "sample", "html", "robustness", "first", "ask_from", "ask_below", "policy",
+               "forest", "backend", "no_screening")  # fmt: skip
 
 
 def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
@@ -85,7 +80,7 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
         "--threads", type=positive, help="default: 1; of fine-tuning: what torch chooses"
     )
     add_scanner_arguments(parser)
-    add_cascade_arguments(parser)
+    add_first_arguments(parser)
     parser.add_argument("--forest", choices=("auto", "compiled", "packed"), default="auto")
     parser.add_argument("--quiet", action="store_true", help="no tables, no progress bar")
     of_a_model = {name: parser.get_default(name) for name in _OF_A_MODEL}
@@ -102,10 +97,7 @@ def run(args: Namespace) -> int:
         if path is not None and not path.parent.is_dir():
             errors.print(f"{path}: there is no such directory", markup=False)
             return 2
-    if cascade_misused(args, "evaluate"):
-        return 2
-    if args.cascade and args.forest != "auto":
-        errors.print("--forest is not for --cascade", markup=False)
+    if first_misused(args, "evaluate"):
         return 2
     if args.leave_one_source_out:
         ignored = _without_a_model(args)
@@ -164,7 +156,7 @@ def run(args: Namespace) -> int:
                     "forests": dict(scanner.model.forest_kinds),
                     "backend": args.backend,
                     "screening": scanner.screens(Policy(args.policy, screening=screening)),
-                    **({"cascade": cascade_given(args)} if args.cascade else {}),
+                    **({} if scanner.first is None else {"first": first_given(args)}),
                 },
             )
             if args.robustness:
@@ -199,16 +191,12 @@ def run(args: Namespace) -> int:
 
 
 def _scanner(args: Namespace) -> Scanner:
-    forest = {} if args.cascade else {"forest": args.forest}
-    return open_scanner(args, threads=args.threads or 1, backend=args.backend, **forest)
+    return open_scanner(args, threads=args.threads or 1, backend=args.backend, forest=args.forest)
 
 
 def _name(scanner: Scanner) -> str:
-    from raxe_fast import Cascade
-
-    if isinstance(scanner, Cascade):
-        return f"{scanner.first.id} before {scanner.model.id}"
-    return scanner.model.id
+    before = "" if scanner.first is None else f"{scanner.first.id} before "
+    return before + scanner.model.id
 
 
 def _without_a_model(args: Namespace) -> list[str]:

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from raxe_fast.cli.cascade import (
-    add_cascade_arguments,
-    cascade_misused,
+from raxe_fast.cli.first import (
+    add_first_arguments,
+    first_misused,
     open_scanner,
     probability,
 )
@@ -64,7 +64,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--threshold", type=probability, help="block from this score on")
     parser.add_argument("--fail-open", action="store_true", help="allow a text whose scan failed")
     parser.add_argument("--model", help="directory, .raxe archive or installed id")
-    add_cascade_arguments(parser)
+    add_first_arguments(parser)
     parser.add_argument("--threads", type=positive, default=1, help="encoder threads (default 1)")
     parser.add_argument(
         "--workers", type=positive, default=1, help="texts scanned at a time (default 1)"
@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
             return 2
         inputs = ["-"]
 
-    if cascade_misused(args, "scan"):
+    if first_misused(args, "scan"):
         return 2
     entries = read_inputs(inputs, field=args.field, lines=args.lines, literal=args.text)
     form = args.format or ("table" if sys.stdout.isatty() else "jsonl")

@@ -1,0 +1,94 @@
+"""The small model before a large one: it answers where it is sure."""
+
+from __future__ import annotations
+
+from os import PathLike
+from time import perf_counter_ns
+from typing import TYPE_CHECKING
+
+from raxe_fast.model import Model
+from raxe_fast.result import ScanResult
+
+if TYPE_CHECKING:
+    from raxe_fast.policy import Policy
+    from raxe_fast.scanner import Scanner
+    from raxe_fast.verdict import Plan
+
+__all__ = ["ASK_BELOW", "ASK_FROM", "FIRST_MODEL", "FirstScanner", "first_model"]
+
+FIRST_MODEL = "raxe-mini-v5"
+
+# Chosen on dev (bench/cascade.py; docs/decisions.md, "The cascade"): the lowest score of those
+# tried with which the 95th percentile over the natural mix is below three milliseconds on a machine
+# with AMX, and the upper end that halves what both models block in error.
+ASK_FROM = 0.12
+ASK_BELOW = 0.9
+
+
+def first_model(
+    first: str | PathLike[str] | Model | None, model: object, screening: bool
+) -> str | PathLike[str] | Model | None:
+    """What ``first="auto"`` means: the shipped small model before the shipped large one, none
+    before a model that was named, or where nothing may be cleared."""
+    if first != "auto":
+        return first
+    return FIRST_MODEL if model is None and screening else None
+
+
+class FirstScanner:
+    """A scanner of the small model, and where its verdict stands.
+
+    That is where its score lies outside of ``[ask_from, ask_below)``: plainly harmless, or an
+    attack for certain. A policy that blocks from a lower score than ``ask_from`` asks from there,
+    and always up to its own block threshold and to that of the small model's balanced preset. What
+    it has not read in full (its status is not ``"ok"``) it has no say about.
+
+    What is lost against the large model alone is what the small one misses below ``ask_from`` or
+    blocks in error from ``ask_below`` on; what is won is the large one's time on everything else.
+
+    Raises ``ValueError`` for scores that are not in [0, 1].
+    """
+
+    def __init__(self, scanner: Scanner, ask_from: float, ask_below: float) -> None:
+        for name, value in (("ask_from", ask_from), ("ask_below", ask_below)):
+            if not 0.0 <= value <= 1.0:
+                raise ValueError(f"{name} must be in [0, 1], not {value!r}")
+        self.scanner = scanner
+        self._ask_from = ask_from
+        balanced, _ = scanner.model.manifest.thresholds["balanced"]
+        self._sure_from = max(balanced, ask_below)
+
+    def check(self, policy: Policy) -> None:
+        """Raises ``ValueError`` for a policy that the small model cannot follow."""
+        self.scanner._plan_for(policy)
+
+    def answer(self, text: str, policy: Policy, explain: bool, start: int) -> ScanResult | None:
+        """The small model's verdict, or None where the large one is to be asked. ``start``: since
+        when the deadline runs."""
+        plan = self.scanner._plan_for(policy)
+        found = self.scanner._scan_with_model(text, plan, False, start)
+        if self._asks(found, plan):
+            return None
+        return self._explained(text, plan, found, start) if explain else found
+
+    def _asks(self, found: ScanResult, plan: Plan) -> bool:
+        if found.status != "ok":
+            return True
+        sure = max(plan.thresholds.block, self._sure_from)
+        return min(self._ask_from, plan.thresholds.block) <= found.score < sure
+
+    def _explained(self, text: str, plan: Plan, found: ScanResult, start: int) -> ScanResult:
+        """The verdict once more, explained; ``found``, for which all was read, where that does not
+        succeed in what is left of the time."""
+        spent = (perf_counter_ns() - start) / 1e3
+        result = self.scanner._scan_with_model(text, plan, True, start)
+        if result.status != "ok":
+            return found
+        take_off(spent, result)
+        return result
+
+
+def take_off(spent: float, result: ScanResult) -> None:
+    """Microseconds of a scan before, from the first stage: its clock runs from where the deadline
+    does."""
+    result.timings["tokenise"] = max(0.0, result.timings["tokenise"] - spent)
