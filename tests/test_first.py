@@ -243,6 +243,20 @@ def test_without_screening_the_large_model_reads_everything(tiny_model, small):
         assert result.model_id == cascade.model.id and "first" not in result.timings
 
 
+def test_one_window_that_is_asked_about_is_not_screened(tiny_model, screened):
+    """Screening would clear it, but the small model was unsure: two answers are enough. Several
+    windows are screened all the same, for they are read in the order of suspicion."""
+    model = screened(-5.0, bias=-60.0)  # every logit is far below the bound
+    alone = Scanner(model, backend="native")
+    asked = Scanner(model, first=tiny_model, ask_from=0.0, ask_below=1.0, backend="native")
+    assert alone.scan(QUESTION).cleared == 1
+    result = asked.scan(QUESTION)
+    assert (result.cleared, result.windows, result.encoder_ran) == (0, 1, True)
+    assert result.score == alone.scan(QUESTION, policy=Policy(screening=False)).score
+    assert stable(asked.scan(TEXTS[5])) == stable(alone.scan(TEXTS[5]))
+    assert alone.scan(TEXTS[5]).cleared > 1
+
+
 def test_no_batches_behind_a_small_model(tiny_model, small):
     """The verdicts are those of one text at a time."""
     cascade = Scanner(tiny_model, first=small, ask_from=0.5, batch_size=4)

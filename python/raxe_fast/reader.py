@@ -145,7 +145,9 @@ class Reader:
             for i in range(len(parts[part]))
         ]
         screen, clear_below = self._screen, plan.clear_below
-        if screen is None or clear_below is None:
+        # Screening clears next to nothing that a small model is unsure about (docs/decisions.md),
+        # and one window needs no order.
+        if screen is None or clear_below is None or (plan.asked and len(places) == 1):
             return places
         begun = perf_counter_ns()
         texts = _texts(text, reading)

@@ -451,7 +451,7 @@ class Scanner:
         if found is not None:
             return found
         spent = (perf_counter_ns() - start) / 1e3
-        result = self._scan_with_model(text, plan, explain, start)
+        result = self._scan_with_model(text, plan._replace(asked=True), explain, start)
         take_off(spent, result)
         result.timings["first"] = spent
         return result

@@ -29,12 +29,14 @@ _Family = tuple[str | None, str | None]  # and its subfamily
 class Plan(NamedTuple):
     """A policy with the thresholds it has for one model. ``details``: family scores are needed
     for every text, because the warning threshold is below the model's detail threshold.
-    ``clear_below``: the logit of screening below which a window is cleared; None: no screening."""
+    ``clear_below``: the logit of screening below which a window is cleared; None: no screening.
+    ``asked``: a small model is unsure about the text."""
 
     policy: Policy
     thresholds: Thresholds
     details: bool
     clear_below: float | None = None
+    asked: bool = False
 
 
 class Reading:
