@@ -12,7 +12,8 @@ from stats import Samples
 
 __all__ = ["stage_split"]
 
-ENCODER_STAGES = ("tokenise", "screen", "encode")
+# `first`: all that a small model took of a text that the large one was asked about.
+ENCODER_STAGES = ("first", "tokenise", "screen", "encode")
 OTHER = "other"
 
 
