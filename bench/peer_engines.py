@@ -79,8 +79,9 @@ _OPENVINO = _engine_peer("openvino", "OpenVINO", f"openvino=={OPENVINO} nncf=={N
 _DEBERTA = _engine_peer("deberta", "DeBERTa", _ORT)
 
 CONTENDERS = (
-    Contender("raxe-fast-native", "raxe-fast, native", "ours", "native"),
-    Contender("raxe-fast-onnxruntime", "raxe-fast, ONNX Runtime", "ours", "onnxruntime"),
+    Contender("raxe-fast", "raxe-fast", "ours", "auto"),
+    Contender("raxe-fast-native", "raxe-fast, large alone, native", "ours", "native"),
+    Contender("raxe-fast-onnxruntime", "raxe-fast, large alone, ORT", "ours", "onnxruntime"),
     Contender(
         "onnxruntime",
         "ONNX Runtime, same encoder",
@@ -133,7 +134,9 @@ def launch(contender: Contender, root: Path, model: ModelLocation, threads: int)
 def _ours(contender: Contender, root: Path, model: ModelLocation, threads: int) -> Launch:
     folder = root / contender.name
     given = None if model.given is None else str(model.given)
-    settings = {"model": given, "threads": threads, "backend": contender.engine}
+    settings = {"model": given, "threads": threads, "backend": contender.engine, "first": None}
+    if contender.engine == "auto":  # as it comes: the shipped small model before the large one
+        settings["first"] = "auto"
     command: list[str | Path] = [sys.executable, WORKER, "raxe-fast", json.dumps(settings)]
     # An installed package needs no PYTHONPATH; a source tree does.
     kept = {name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ}

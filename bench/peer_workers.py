@@ -103,14 +103,14 @@ Settings = dict[str, Any]
 
 
 def load_ours(settings: Settings) -> Loaded:
-    """Settings: model (null: the shipped one), threads, backend."""
+    """Settings: model (null: the shipped one), first (null: none before it), threads, backend."""
     import raxe_fast
 
-    threads, backend = settings["threads"], settings["backend"]
-    scanner = raxe_fast.Scanner(settings["model"], threads=threads, backend=backend)
+    model, given = settings["model"], {k: settings[k] for k in ("first", "threads", "backend")}
+    scanner = raxe_fast.Scanner(model, **given)
     about = {
         "version": raxe_fast.__version__,
-        "call": f"Scanner(threads={threads}, backend={backend!r}).scan(text)",
+        "call": f"Scanner({', '.join(f'{k}={v!r}' for k, v in given.items())}).scan(text)",
         "flagged": "result.is_threat",
         "score": "result.score",
         "model_id": scanner.model.id,
