@@ -25,7 +25,7 @@ from rich.progress import track
 from rich.table import Table
 
 from hardware import hardware, load_average
-from raxe_fast import Scanner
+from raxe_fast import Scanner, _core
 from raxe_fast.first import ASK_BELOW, ASK_FROM, FIRST_MODEL
 from raxe_fast.training.corpus import read_corpus
 from raxe_fast.training.metrics import count, f1_interval
@@ -119,17 +119,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--model", help="the large model (default: the shipped one)")
     parser.add_argument("--texts", type=int, help="at most so many texts of each file")
+    parser.add_argument(
+        "--isa",
+        choices=("avx2", "avx512", "amx"),
+        help="kernels to run instead of the best that the machine has",
+    )
     parser.add_argument("--output", type=Path, required=True, help="the record")
     options = parser.parse_args(arguments)
     files = {"dev": options.dev} | ({"test": options.test} if options.test else {})
     for path in files.values():
         if not path.is_file():
             parser.error(f"there is no corpus at {path}")
+    if options.isa is not None:
+        _core.force_isa(options.isa)  # raises ValueError for more than the machine has
     console = Console(width=None if Console().is_terminal else 120)
     before = load_average()
     record: dict[str, Any] = {
         "timestamp": datetime.now(UTC).isoformat(timespec="seconds"),
         "hardware": hardware(),
+        "isa": options.isa or _core.detected_isa(),
     }
     with Scanner(options.first) as first, Scanner(options.model, first=None) as large:
         record |= {"first": first.model.id, "model": large.model.id}

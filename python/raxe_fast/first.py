@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ASK_BELOW", "ASK_FROM", "FIRST_MODEL", "FirstScanner", "first_model"]
 
-FIRST_MODEL = "raxe-mini-v5"
+FIRST_MODEL = "raxe-mini-v6"
 
 # Chosen on dev (bench/cascade.py; docs/decisions.md, "The cascade"): the lowest score of those
 # tried with which the 95th percentile over the natural mix is below three milliseconds on a machine
