@@ -235,6 +235,22 @@ def test_who_comes_first():
     assert first_model("tiny", "mine", False) == "tiny"
 
 
+def test_the_shipped_pair(tiny_model, monkeypatch):
+    """By default, and with forests that only the large one has as code."""
+    seen = []
+
+    def load(model, *, forest):
+        seen.append((model, forest))
+        return load_model(tiny_model)
+
+    monkeypatch.setattr(scanner_module, "load_model", load)
+    assert Scanner().first is not None
+    assert Scanner(forest="compiled").first is not None
+    assert Scanner(first=None).first is None
+    pair = [(FIRST_MODEL, "auto"), (None, "auto")]
+    assert seen == [*pair, (FIRST_MODEL, "auto"), (None, "compiled"), (None, "auto")]
+
+
 def test_without_screening_the_large_model_reads_everything(tiny_model, small):
     cascade = Scanner(tiny_model, first=small, ask_from=1.0, ask_below=0.0)
     for text in TEXTS[:-2]:

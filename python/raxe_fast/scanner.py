@@ -146,7 +146,8 @@ class Scanner:
                 max_windows=max_windows,
                 decode=decode,
                 backend=backend,
-                forest=forest,
+                # What ships has compiled code for the large model alone.
+                forest="auto" if first == "auto" else forest,
                 screening=screening,
             )
             self._first = FirstScanner(scanner, ask_from, ask_below)
