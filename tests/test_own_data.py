@@ -24,19 +24,21 @@ KINDS = frozenset(
      "support_intent", "system_prompt", "table", "tool_json", "web_page"]
 )  # fmt: skip
 FILES = frozenset(
-    ["agent_traces", "agents", "agents_f", "alarm_f", "artefacts", "asia_c", "carriers_long",
-     "chat_logs", "contest_f", "contrast", "dangerous_c", "direct", "direct_b", "direct_c",
-     "direct_d", "disguised_jailbreaks", "documents_b", "east_asia", "east_south_d",
-     "email_errands", "errand_documents", "errands_c", "errands_f", "europe", "europe_c",
-     "europe_d", "everyday_traffic", "extraction", "extraction_commands", "fiction", "games_f",
-     "harm_requests", "harmful_lookalikes", "harmful_pii_command", "indirect_documents",
-     "indirect_tools", "jailbreak", "jailbreak_c", "jailbreak_scenarios", "jailbreak_stories",
-     "languages", "languages_e", "mail_attacks", "mail_tools", "mailbox_agents", "many_languages",
+    ["agent_traces", "agents", "agents_f", "agents_g", "alarm_f", "artefacts", "asia_c",
+     "carriers_long", "chat_logs", "contest_f", "contrast", "dangerous_c", "decode_g", "direct",
+     "direct_b", "direct_c", "direct_d", "direct_h", "disguised_jailbreaks", "documents_b",
+     "east_asia", "east_south_d", "email_errands", "errand_documents", "errands_c", "errands_f",
+     "europe", "europe_c", "europe_d", "everyday_g", "everyday_traffic", "extraction",
+     "extraction_commands", "fiction", "games_f", "harm_g", "harm_h", "harm_requests",
+     "harmful_lookalikes", "harmful_pii_command", "indirect_documents", "indirect_tools", "jail_h",
+     "jailbreak", "jailbreak_c", "jailbreak_scenarios", "jailbreak_stories", "languages",
+     "languages_e", "longdocs_g", "mail_attacks", "mail_tools", "mailbox_agents", "many_languages",
      "messy_f", "multilingual", "odd_forms", "personas", "personas_wild", "planted_errands",
      "prompt_injection", "records_long", "refusal_f", "requests", "safe_lookalikes",
      "secret_games", "short_chat", "sounds_dangerous", "sounds_dangerous_b", "south_b",
      "south_west", "stories_b", "subtle_direct", "tails", "thin_kinds", "tongues_a", "tongues_b",
-     "tongues_f", "tool_outputs", "tool_results", "traffic_b", "west_asia_b"]
+     "tongues_f", "tongues_g", "tongues_h", "tool_outputs", "tool_results", "traffic_b",
+     "west_asia_b"]
 )  # fmt: skip
 HARMLESS_FILES = frozenset(["benign", "everyday", "hard_negatives", "small_talk"])
 
@@ -162,14 +164,16 @@ def test_every_file_ships_texts_of_both_kinds_or_harmless_ones(own):
     assert {source for source in files if not counts[source, 1]} == {
         f"{SOURCE_PREFIX}{name}" for name in HARMLESS_FILES
     }
-    names = ("agents_f", "alarm_f", "carriers_long", "direct_c", "direct_d", "errand_documents",
-             "everyday_traffic", "fiction", "mail_attacks", "odd_forms", "refusal_f")  # fmt: skip
+    names = ("agents_f", "alarm_f", "carriers_long", "decode_g", "direct_c", "direct_d",
+             "errand_documents", "everyday_g", "everyday_traffic", "fiction", "harm_g", "jail_h",
+             "mail_attacks", "odd_forms", "refusal_f", "tongues_g", "tongues_h")  # fmt: skip
     small = {f"{SOURCE_PREFIX}{name}" for name in names}
-    # Few, but of 250 to 500 words each.
+    # Few, but of up to 500 words each.
     assert counts[f"{SOURCE_PREFIX}records_long", 1] >= 30
-    for source in files - {f"{SOURCE_PREFIX}records_long"}:
-        assert counts[source, 0] >= (95 if source in small else 150)
-        assert counts[source, 1] == 0 or counts[source, 1] >= (100 if source in small else 180)
+    few = {f"{SOURCE_PREFIX}{name}" for name in ("records_long", "longdocs_g")}
+    for source in files - few:
+        assert counts[source, 0] >= (85 if source in small else 150)
+        assert counts[source, 1] == 0 or counts[source, 1] >= (65 if source in small else 180)
     attacks = sum(item.record.label for item in own)
     assert len(own) > 8500 and 0.35 < attacks / len(own) < 0.45
 
@@ -177,10 +181,10 @@ def test_every_file_ships_texts_of_both_kinds_or_harmless_ones(own):
 def test_attacks_inside_texts_are_marked(own):
     """Only the files about documents, tools and agents have many; the others attack directly."""
     marked = Counter(item.record.source for item in own if item.end > item.begin)
-    names = ("agent_traces", "agents", "agents_f", "artefacts", "carriers_long", "documents_b",
-             "east_south_d", "email_errands", "errand_documents", "errands_c", "errands_f",
-             "indirect_documents", "indirect_tools", "mail_tools",
-             "planted_errands", "tool_outputs", "tool_results", "traffic_b")  # fmt: skip
+    names = ("agent_traces", "agents", "agents_f", "agents_g", "artefacts", "carriers_long",
+             "documents_b", "east_south_d", "email_errands", "errand_documents", "errands_c",
+             "errands_f", "indirect_documents", "indirect_tools", "mail_tools", "planted_errands",
+             "tool_outputs", "tool_results", "traffic_b")  # fmt: skip
     many = {f"{SOURCE_PREFIX}{name}" for name in names}
     assert {source for source, count in marked.items() if count > 100} == many
     assert sum(marked.values()) > 600
@@ -205,11 +209,11 @@ def test_families_of_attacks(own):
     assert min(found.values()) >= 160 and 20 <= encoded < 0.03 * len(attacks)
     assert {r.source for r in attacks if r.family == "encoding_obfuscation"} == {
         f"{SOURCE_PREFIX}{name}"
-        for name in ("alarm_f", "asia_c", "contest_f", "direct_b", "documents_b", "east_south_d",
-                     "europe_c", "europe_d", "everyday_traffic", "extraction_commands",
-                     "jailbreak_c", "mail_tools", "many_languages", "messy_f", "refusal_f",
-                     "south_b", "stories_b", "subtle_direct", "tongues_a", "tongues_b",
-                     "traffic_b", "west_asia_b")
+        for name in ("alarm_f", "asia_c", "contest_f", "decode_g", "direct_b", "documents_b",
+                     "east_south_d", "europe_c", "europe_d", "everyday_g", "everyday_traffic",
+                     "extraction_commands", "jailbreak_c", "mail_tools", "many_languages",
+                     "messy_f", "refusal_f", "south_b", "stories_b", "subtle_direct", "tongues_a",
+                     "tongues_b", "traffic_b", "west_asia_b")
     }  # fmt: skip
 
 
