@@ -26,9 +26,9 @@ import numpy as np
 from rich.progress import track
 
 from hardware import hardware, load_average
-from raxe_fast import Policy, RaxeFastError, Scanner, ScanResult
+from raxe_fast import Policy, RaxeFastError, Scanner, ScanResult, load_model
 from raxe_fast.decode import decoded_views
-from raxe_fast.first import ASK_FROM
+from raxe_fast.first import ASK_FROM, FIRST_MODEL
 from raxe_fast.policy import PRESETS
 from raxe_fast.selftest import open_windower
 from raxe_fast.training.corpus import Record, read_corpus
@@ -331,7 +331,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """0: done. 2: the model or the corpus is none that can be reported on."""
     options = parse_arguments(arguments)
     try:
-        with Scanner(options.model, backend=options.backend) as scanner:
+        # Loaded here: a scanner lets go of the networks of a model that it has loaded itself.
+        first = load_model(FIRST_MODEL) if options.model is None else None
+        with Scanner(options.model, first=first, backend=options.backend) as scanner:
             report = measure(scanner, options)
     except RaxeFastError as error:
         print(f"error: {error}", file=sys.stderr)
