@@ -181,8 +181,9 @@ def test_streams_workers_and_async_give_the_same(tiny_model, small):
     [("ask_from", -0.1), ("ask_from", float("nan")), ("ask_below", 1.5)],
 )
 def test_bad_arguments(tiny_model, small, field, value):
-    with pytest.raises(ValueError, match=field):
-        Scanner(tiny_model, first=small, **{field: value})
+    for first in (small, None):
+        with pytest.raises(ValueError, match=field):
+            Scanner(tiny_model, first=first, **{field: value})
 
 
 def test_what_a_scanner_takes_goes_to_both(tiny_model, small):

@@ -14,7 +14,15 @@ if TYPE_CHECKING:
     from raxe_fast.scanner import Scanner
     from raxe_fast.verdict import Plan
 
-__all__ = ["ASK_BELOW", "ASK_FROM", "FIRST_MODEL", "FirstScanner", "first_model"]
+__all__ = [
+    "ASK_BELOW",
+    "ASK_FROM",
+    "FIRST_MODEL",
+    "FirstScanner",
+    "check_scores",
+    "first_model",
+    "take_off",
+]
 
 FIRST_MODEL = "raxe-mini-v6"
 
@@ -35,6 +43,13 @@ def first_model(
     return FIRST_MODEL if model is None and screening else None
 
 
+def check_scores(ask_from: float, ask_below: float) -> None:
+    """Raises ``ValueError`` for scores that are not in [0, 1]."""
+    for name, value in (("ask_from", ask_from), ("ask_below", ask_below)):
+        if not 0.0 <= value <= 1.0:
+            raise ValueError(f"{name} must be in [0, 1], not {value!r}")
+
+
 class FirstScanner:
     """A scanner of the small model, and where its verdict stands.
 
@@ -46,13 +61,10 @@ class FirstScanner:
     What is lost against the large model alone is what the small one misses below ``ask_from`` or
     blocks in error from ``ask_below`` on; what is won is the large one's time on everything else.
 
-    Raises ``ValueError`` for scores that are not in [0, 1].
+    ``ask_from`` and ``ask_below`` must have passed :func:`check_scores`.
     """
 
     def __init__(self, scanner: Scanner, ask_from: float, ask_below: float) -> None:
-        for name, value in (("ask_from", ask_from), ("ask_below", ask_below)):
-            if not 0.0 <= value <= 1.0:
-                raise ValueError(f"{name} must be in [0, 1], not {value!r}")
         self.scanner = scanner
         self._ask_from = ask_from
         balanced, _ = scanner.model.manifest.thresholds["balanced"]

@@ -73,7 +73,8 @@ class Policy:
             encoder reads everything. It clears only under the very thresholds of a preset for which
             the model states that its loss of recall is within bounds, and never a text whose
             trigger phrases reach the warning threshold of the rules. Under thresholds of your own,
-            and with models without such a network, the encoder reads everything anyway.
+            and with models without such a network, the encoder reads everything anyway. ``False``
+            also goes past a small model before the large one.
 
     Raises ``ValueError`` for values out of range and ``TypeError`` if ``families`` is a ``str``.
     """

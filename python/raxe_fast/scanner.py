@@ -19,7 +19,14 @@ import numpy.typing as npt
 
 from raxe_fast.batch import Batcher, counts_of, owners_of, spans_of
 from raxe_fast.explain import TOO_LATE, OutOfTime, carrying_sentence
-from raxe_fast.first import ASK_BELOW, ASK_FROM, FirstScanner, first_model, take_off
+from raxe_fast.first import (
+    ASK_BELOW,
+    ASK_FROM,
+    FirstScanner,
+    check_scores,
+    first_model,
+    take_off,
+)
 from raxe_fast.model import ForestKind, Model, load_model
 from raxe_fast.policy import Policy, Thresholds
 from raxe_fast.reader import Reader
@@ -132,6 +139,7 @@ class Scanner:
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, not {value!r}")
         deadline_ns = _in_nanoseconds(deadline_ms)
+        check_scores(ask_from, ask_below)
         small = first_model(first, model, screening)
         self._first: FirstScanner | None = None
         if small is not None:

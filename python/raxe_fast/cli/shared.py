@@ -38,5 +38,5 @@ def add_scanner_arguments(parser: argparse.ArgumentParser) -> None:
         help="what runs the encoder (default: what the model was made for; native: one thread)",
     )
     parser.add_argument(
-        "--no-screening", action="store_true", help="the encoder reads every window"
+        "--no-screening", action="store_true", help="the large model's encoder reads every window"
     )
