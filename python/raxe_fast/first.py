@@ -6,11 +6,10 @@ from os import PathLike
 from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
-from raxe_fast.model import Model
-from raxe_fast.result import ScanResult
-
 if TYPE_CHECKING:
+    from raxe_fast.model import Model
     from raxe_fast.policy import Policy
+    from raxe_fast.result import ScanResult
     from raxe_fast.scanner import Scanner
     from raxe_fast.verdict import Plan
 

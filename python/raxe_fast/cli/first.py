@@ -6,6 +6,8 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
+from raxe_fast.first import ASK_BELOW, ASK_FROM
+
 if TYPE_CHECKING:
     from raxe_fast import Scanner
 
@@ -28,12 +30,12 @@ def add_first_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ask-from",
         type=probability,
-        help="the small model's score from which the other is asked (default 0.12)",
+        help=f"the small model's score from which the other is asked (default {ASK_FROM:g})",
     )
     parser.add_argument(
         "--ask-below",
         type=probability,
-        help="and below which it is asked (default 0.9)",
+        help=f"and below which it is asked (default {ASK_BELOW:g})",
     )
 
 
