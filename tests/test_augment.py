@@ -125,7 +125,7 @@ def test_one_kind_does_not_disturb_another():
 
 def test_every_kind_is_made_and_every_dress_has_both_labels():
     kinds = Counter((item.record.source, item.record.label) for item in MADE)
-    for kind in ("carrier", "task", "quoted", "padded", *ENCODINGS):
+    for kind in ("carrier", "task", "quoted", "padded", "reworded", *ENCODINGS):
         assert kinds[f"augmented:{kind}", 0] > 0 and kinds[f"augmented:{kind}", 1] > 0, kind
     assert kinds["augmented:triggers", 0] > 0 and kinds["augmented:triggers", 1] == 0
     for kind in ("carrier", *ENCODINGS):
@@ -568,6 +568,17 @@ def test_paddings_bring_no_attack():
     for item in of("padded"):
         rest = item.record.text[: item.begin] + item.record.text[item.end :]
         assert not any(text in rest for text in attacks)
+
+
+def test_reworded_rows_come_in_pairs_and_keep_their_labels():
+    labels = {(r.label, r.family, r.subfamily) for r in RECORDS}
+    found = of("reworded", 1), of("reworded", 0)
+    assert len(found[0]) == len(found[1]) > 0
+    texts = {r.text.strip() for r in RECORDS}
+    assert sum(item.record.text not in texts for item in (*found[0], *found[1])) > len(found[0])
+    for item in (*found[0], *found[1]):
+        assert (item.record.label, item.record.family, item.record.subfamily) in labels
+        assert item.end == 0
 
 
 def test_requests_stand_in_no_document():

@@ -115,14 +115,12 @@ def test_rows_close_up_where_words_are_left_out():
 def test_mining_reads_what_the_student_reads(tiny_source):
     from types import SimpleNamespace
 
-    import torch
-
-    from raxe_fast.training.distill_online import OnlineDistiller
+    from raxe_fast.training.distill_online import OnlineDistiller, tables_of
 
     teacher = load_source(tiny_source)
     student = leave_out(teacher, ["a", ".", ","])
-    ids, continuing = (torch.tensor(sorted(x)) for x in left_out_ids(teacher, student))
-    reader = SimpleNamespace(left_out=ids, continuing=continuing)
+    tables = tables_of(left_out_ids(teacher, student), teacher.count("vocab_size"))
+    reader = SimpleNamespace(tables=tables)
     for text in TEXTS:
         row = np.array([2, *tokens_of(teacher, text), 3])
         found = OnlineDistiller.narrow(reader, row).tolist()
@@ -183,7 +181,7 @@ def test_a_student_learns_beside_two_teachers(finished, second_teacher, tiny_cor
     from raxe_fast.training.finetune_options import LossWeights
 
     nothing = LossWeights(family=0, subfamily=0, peak=0, tokens=0, contrastive=0)
-    chosen = options(loss=nothing, epochs=8.0, eval_every=240)
+    chosen = options(loss=nothing, epochs=8.0, eval_every=120)
     both, shape = [finished[0], second_teacher], Shape(1, 16, 2, 32)
     more = {"beside": True, "leave_out": ["a", ".", ","]}
     info = distill(tiny_corpus, both, tmp_path / "a", shape, chosen, **more)

@@ -147,19 +147,36 @@ def test_a_payload_is_learnt_that_no_first_window_holds(tiny_source, hidden_corp
 
 @torch_needed
 @export_needed
-def test_what_cannot_be(tiny_source, tiny_corpus, finished, tmp_path):
-    from raxe_fast.training.distill import Shape, distill
-
+def test_what_cannot_be():
     with pytest.raises(ValueError, match="cannot share"):
         options(overlap_tokens=46)
     with pytest.raises(ValueError, match="text_tokens"):
         options(text_tokens=0)
-    with pytest.raises(ValueError, match="single windows"):
-        distill(
-            tiny_corpus,
-            finished[0],
-            tmp_path / "student",
-            Shape(1, 16, 2, 16),
-            options(overlap_tokens=4),
-            beside=True,
-        )
+
+
+@torch_needed
+@export_needed
+def test_a_teacher_is_heard_in_every_window(tiny_corpus, finished, tmp_path, monkeypatch):
+    """The label is asked of the worst window of each text, the lesson of all that were read."""
+    from raxe_fast.training.distill import Shape, distill
+    from raxe_fast.training.distill_online import OnlineDistiller
+
+    sizes = []
+    original = OnlineDistiller.loss
+
+    def listening(self, network, embedding, evidence, mask, lesson):
+        sizes.append((len(embedding), len(lesson.binary), len(mask)))
+        return original(self, network, embedding, evidence, mask, lesson)
+
+    monkeypatch.setattr(OnlineDistiller, "loss", listening)
+    info = distill(
+        tiny_corpus,
+        finished[0],
+        tmp_path / "student",
+        Shape(1, 16, 2, 32),
+        options(epochs=2.0, max_tokens=12, long_tokens=12, overlap_tokens=4),
+        beside=True,
+    )
+    assert all(len(set(size)) == 1 for size in sizes)
+    assert sum(windows for windows, _, _ in sizes) > info["samples"], "texts of several windows"
+    assert info["figures"]["dev"]["auc"] > 0.6

@@ -72,7 +72,13 @@ def test_every_verdict_is_that_of_one_of_both(
         asks = min(ask_from, thresholds.block) <= own.score < sure
         judge = large if asks else first
         result = cascade.scan(text, policy=policy, explain=explain)
-        assert stable(result) == stable(judge.scan(text, policy=policy, explain=explain))
+        whole = judge.scan(text, policy=policy, explain=explain)
+        if not asks or whole.windows <= 1 or (explain and ask_from == 0):
+            assert stable(result) == stable(whole)
+        else:  # not all of the windows need to be read; see test_suspicion.py
+            assert result.windows + result.cleared <= whole.windows
+            assert result.score <= whole.score and result.is_threat <= whole.is_threat
+            assert result.model_id == whole.model_id and result.status == whole.status
         if text:
             assert ("first" in result.timings) == asks
         asked += asks
@@ -275,8 +281,8 @@ def test_without_screening_the_large_model_reads_everything(tiny_model, small):
 
 
 def test_one_window_that_is_asked_about_is_not_screened(tiny_model, screened):
-    """Screening would clear it, but the small model was unsure: two answers are enough. Several
-    windows are screened all the same, for they are read in the order of suspicion."""
+    """Screening would clear it, but the small model was unsure: two answers are enough. Of several
+    windows the small model has said which are suspicious."""
     model = screened(-5.0, bias=-60.0)  # every logit is far below the bound
     alone = Scanner(model, backend="native")
     asked = Scanner(model, first=tiny_model, ask_from=0.0, ask_below=1.0, backend="native")
@@ -284,8 +290,8 @@ def test_one_window_that_is_asked_about_is_not_screened(tiny_model, screened):
     result = asked.scan(QUESTION)
     assert (result.cleared, result.windows, result.encoder_ran) == (0, 1, True)
     assert result.score == alone.scan(QUESTION, policy=Policy(screening=False)).score
-    assert stable(asked.scan(TEXTS[5])) == stable(alone.scan(TEXTS[5]))
     assert alone.scan(TEXTS[5]).cleared > 1
+    assert asked.scan(TEXTS[5]).cleared == 0
 
 
 def test_no_batches_behind_a_small_model(tiny_model, small):

@@ -29,12 +29,12 @@ FILES = frozenset(
      "direct_b", "direct_c", "direct_d", "direct_h", "disguised_jailbreaks", "documents_b",
      "east_asia", "east_south_d", "email_errands", "errand_documents", "errands_c", "errands_f",
      "europe", "europe_c", "europe_d", "everyday_g", "everyday_traffic", "extraction",
-     "extraction_commands", "fiction", "games_f", "harm_g", "harm_h", "harm_requests",
+     "extraction_commands", "fiction", "games_f", "greet_i", "harm_g", "harm_h", "harm_requests",
      "harmful_lookalikes", "harmful_pii_command", "indirect_documents", "indirect_tools", "jail_h",
      "jailbreak", "jailbreak_c", "jailbreak_scenarios", "jailbreak_stories", "languages",
      "languages_e", "longdocs_g", "mail_attacks", "mail_tools", "mailbox_agents", "many_languages",
-     "messy_f", "multilingual", "odd_forms", "personas", "personas_wild", "planted_errands",
-     "prompt_injection", "records_long", "refusal_f", "requests", "safe_lookalikes",
+     "messy_f", "multilingual", "odd_forms", "people_i", "personas", "personas_wild",
+     "planted_errands", "planted_i", "prompt_injection", "records_long", "refusal_f", "requests", "safe_lookalikes",
      "secret_games", "short_chat", "sounds_dangerous", "sounds_dangerous_b", "south_b",
      "south_west", "stories_b", "subtle_direct", "tails", "thin_kinds", "tongues_a", "tongues_b",
      "tongues_f", "tongues_g", "tongues_h", "tool_outputs", "tool_results", "traffic_b",
@@ -165,12 +165,13 @@ def test_every_file_ships_texts_of_both_kinds_or_harmless_ones(own):
         f"{SOURCE_PREFIX}{name}" for name in HARMLESS_FILES
     }
     names = ("agents_f", "alarm_f", "carriers_long", "decode_g", "direct_c", "direct_d",
-             "errand_documents", "everyday_g", "everyday_traffic", "fiction", "harm_g", "jail_h",
-             "mail_attacks", "odd_forms", "refusal_f", "tongues_g", "tongues_h")  # fmt: skip
+             "errand_documents", "everyday_g", "everyday_traffic", "fiction", "greet_i", "harm_g",
+             "jail_h", "mail_attacks", "odd_forms", "people_i", "refusal_f", "tongues_g",
+             "tongues_h")  # fmt: skip
     small = {f"{SOURCE_PREFIX}{name}" for name in names}
     # Few, but of up to 500 words each.
     assert counts[f"{SOURCE_PREFIX}records_long", 1] >= 30
-    few = {f"{SOURCE_PREFIX}{name}" for name in ("records_long", "longdocs_g")}
+    few = {f"{SOURCE_PREFIX}{name}" for name in ("records_long", "longdocs_g", "planted_i")}
     for source in files - few:
         assert counts[source, 0] >= (85 if source in small else 150)
         assert counts[source, 1] == 0 or counts[source, 1] >= (65 if source in small else 180)
@@ -211,8 +212,8 @@ def test_families_of_attacks(own):
         f"{SOURCE_PREFIX}{name}"
         for name in ("alarm_f", "asia_c", "contest_f", "decode_g", "direct_b", "documents_b",
                      "east_south_d", "europe_c", "europe_d", "everyday_g", "everyday_traffic",
-                     "extraction_commands", "jailbreak_c", "mail_tools", "many_languages",
-                     "messy_f", "refusal_f", "south_b", "stories_b", "subtle_direct", "tongues_a",
+                     "extraction_commands", "greet_i", "jailbreak_c", "mail_tools",
+                     "many_languages", "messy_f", "refusal_f", "south_b", "stories_b", "subtle_direct", "tongues_a",
                      "tongues_b", "traffic_b", "west_asia_b")
     }  # fmt: skip
 

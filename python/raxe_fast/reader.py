@@ -79,7 +79,8 @@ class Reader:
         out goes into ``reading``'s notes."""
         parts = self._parts(text)
         windows: list[Sequence[Window]] = [() for _ in range(len(parts.views) + 1)]
-        left = self._max_windows if plan.clear_below is None else None
+        ranked = plan.clear_below is not None or plan.suspicion is not None
+        left = None if ranked else self._max_windows
         found: Windows | None
         for number in parts.read():
             if number == 0:
@@ -138,24 +139,28 @@ class Reader:
     ) -> list[Place]:
         """The windows that the encoder is to read, in that order: without screening all, what is
         read for the whole text first, for time may run out; else what is not cleared, the worst
-        first. ``reading`` gets what was cleared."""
+        first. ``reading`` gets what was cleared. Where a small model has said what it thinks of the
+        windows, that takes the place of screening."""
         places = [
             (part, i)
             for part in _by_place(len(parts), reading.place)
             for i in range(len(parts[part]))
         ]
-        screen, clear_below = self._screen, plan.clear_below
         # Screening clears next to nothing that a small model is unsure about (docs/decisions.md),
         # and one window needs no order.
-        if screen is None or clear_below is None or (plan.asked and len(places) == 1):
+        if plan.asked and len(places) == 1:
             return places
         begun = perf_counter_ns()
-        texts = _texts(text, reading)
-        try:
-            logits = [screen.logits(*item) for item in zip(parts, texts, strict=True)]
-        except Exception as error:
-            reading.notes.append(f"Screening failed ({error}): the encoder was asked for all.")
-            logits = [[nan] * len(windows) for windows in parts]
+        if plan.suspicion is not None:
+            clear_below = plan.suspicion.clear_below
+            logits = plan.suspicion.logits(parts)
+            by = "the small model"
+            reading.cleared_by = "small model"
+        elif self._screen is not None and plan.clear_below is not None:
+            clear_below, by = plan.clear_below, "screening"
+            logits = self._screened(self._screen, text, parts, reading)
+        else:
+            return places
         reading.screen_ns = perf_counter_ns() - begun
         reading.counts = self._counts(parts, reading.place)
         # NaN is below nothing: only a number can clear.
@@ -175,12 +180,23 @@ class Reader:
         if len(left) > self._max_windows:
             reading.complete = False
             reading.notes.append(
-                f"Too long: of {len(left)} windows that screening did not clear the encoder read "
+                f"Too long: of {len(left)} windows that {by} did not clear the encoder read "
                 f"the {self._max_windows} most suspicious ones; trigger phrases were searched in "
                 "all of the text."
             )
             del left[self._max_windows :]
         return left
+
+    def _screened(
+        self, screen: Screen, text: str, parts: Sequence[Sequence[Window]], reading: Reading
+    ) -> list[list[float]]:
+        """The logits of screening for each window of each part; NaN where it failed."""
+        try:
+            items = zip(parts, _texts(text, reading), strict=True)
+            return [screen.logits(*item) for item in items]
+        except Exception as error:
+            reading.notes.append(f"Screening failed ({error}): the encoder was asked for all.")
+            return [[nan] * len(windows) for windows in parts]
 
     def _counts(self, parts: Sequence[Sequence[Window]], place: int) -> list[int]:
         """The windows of each part that the encoder would read without screening: a window's score
@@ -244,8 +260,8 @@ class Reader:
                 looking += perf_counter_ns() - since
                 if decided:
                     reading.notes.append(
-                        f"The encoder read {len(blocks)} of {len(order)} windows that screening "
-                        "did not clear, the most suspicious first: the last one decides."
+                        f"The encoder read {len(blocks)} of {len(order)} windows that were not "
+                        "cleared, the most suspicious first: the last one decides."
                     )
                     break
         done = sorted(blocks)

@@ -108,9 +108,10 @@ class ScanResult(_Deferred):
         tokens: tokens of the text that were read, by the encoder or by screening, special ones not
             counted; those of what it says decoded where that was read in its place.
         windows: windows read by the encoder, of the text and of its encoded parts.
-        cleared: windows that the screening network cleared: the encoder did not read them. Where it
-            cleared all, ``score`` is its own calibrated probability, ``window`` is ``None`` and
-            ``similar`` empty; see :attr:`encoder_ran`.
+        cleared: windows that the screening network cleared, or in its place the small model that
+            asked the large one: the encoder did not read them. Where screening cleared all,
+            ``score`` is its own calibrated probability, ``window`` is ``None`` and ``similar``
+            empty; see :attr:`encoder_ran`.
         window: ``(begin, end)`` code points of the worst window, ``None`` without windows; of an
             encoded part where that is what scores highest.
         passage: ``(begin, end)`` code points of the few words in that window that speak most

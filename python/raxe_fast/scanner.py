@@ -456,22 +456,27 @@ class Scanner:
         start = perf_counter_ns()
         if self._first is None or not plan.policy.screening:
             return self._scan_with_model(text, plan, explain, start)
-        found = self._first.answer(text, plan.policy, explain, start)
+        found, suspicion = self._first.answer(text, plan.policy, explain, start)
         if found is not None:
             return found
         spent = (perf_counter_ns() - start) / 1e3
-        result = self._scan_with_model(text, plan._replace(asked=True), explain, start)
+        asked = plan._replace(asked=True, suspicion=suspicion)
+        result = self._scan_with_model(text, asked, explain, start)
         take_off(spent, result)
         result.timings["first"] = spent
         return result
 
-    def _scan_with_model(self, text: str, plan: Plan, explain: bool, start: int) -> ScanResult:
-        """``start``: since when the deadline runs."""
+    def _scan_with_model(
+        self, text: str, plan: Plan, explain: bool, start: int, reading: Reading | None = None
+    ) -> ScanResult:
+        """``start``: since when the deadline runs. ``reading``, a fresh one where it is given, then
+        says what was read."""
         if type(text) is not str:
             text = str.__str__(text)  # a subclass's own methods play no part
         if _is_blank(text):
             return self._verdicts.empty(text, start)
-        reading = Reading(start, len(text))
+        if reading is None:
+            reading = Reading(start, len(text))
         try:
             blocks = self._reader.read(text, reading, plan, explain)
             return self._judge(text, blocks, reading, plan, explain)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from raxe_fast.model import Model
     from raxe_fast.parts import TriggerInfo
     from raxe_fast.result import Action
+    from raxe_fast.suspicion import Suspicion
     from raxe_fast.windows import Window
 
 __all__ = ["Plan", "Reading", "VerdictMaker"]
@@ -30,13 +31,15 @@ class Plan(NamedTuple):
     """A policy with the thresholds it has for one model. ``details``: family scores are needed
     for every text, because the warning threshold is below the model's detail threshold.
     ``clear_below``: the logit of screening below which a window is cleared; None: no screening.
-    ``asked``: a small model is unsure about the text."""
+    ``asked``: a small model is unsure about the text, and ``suspicion`` is what it says of its
+    windows; None where it has not read all of it."""
 
     policy: Policy
     thresholds: Thresholds
     details: bool
     clear_below: float | None = None
     asked: bool = False
+    suspicion: Suspicion | None = None
 
 
 class Reading:
@@ -44,9 +47,9 @@ class Reading:
 
     __slots__ = (
         "batched",
-        "characters", "clear_scores", "cleared", "complete", "counts", "decoded_size", "encode_ns",
-        "error", "length", "notes", "orders", "place", "rules", "screen_ns", "start_ns",
-        "tokenise_ns", "tokens", "views", "windows",
+        "characters", "clear_scores", "cleared", "cleared_by", "complete", "counts",
+        "decoded_size", "encode_ns", "error", "length", "notes", "orders", "place", "rules",
+        "screen_ns", "start_ns", "tokenise_ns", "tokens", "views", "windows",
     )  # fmt: skip
 
     def __init__(self, start_ns: int, length: int) -> None:
@@ -67,9 +70,11 @@ class Reading:
         # For each of these lists the places of its windows in reading order; None: the same.
         self.orders: Sequence[Sequence[int]] | None = None
         # Screening, part by part: the windows it cleared, and where it cleared all of them the
-        # score that it gives the part. None: there was no screening.
+        # score that it gives the part. None: there was no screening. A small model that has been
+        # asked before stands in its place.
         self.cleared: Sequence[Sequence[Window]] | None = None
         self.clear_scores: Sequence[float | None] = ()
+        self.cleared_by = "screening network"
         # How many windows each part has in all; None: those that were encoded.
         self.counts: Sequence[int] | None = None
         # The triggers of each part, where they had to be known before the encoder ran.
@@ -383,7 +388,7 @@ class _Pending:
     def reasons(self, result: ScanResult) -> tuple[str, ...]:
         notes = self._reading.notes
         if self._explain and result.cleared:
-            notes = [*notes, _said_of_clearing(result)]
+            notes = [*notes, _said_of_clearing(result, self._reading)]
         if self._degraded:
             notes = [f"Degraded: {result.error}; the verdict rests on the trigger phrases alone."]
         speaker = self._scores[self._speaker]
@@ -500,14 +505,14 @@ def _decoded(scores: Sequence[_core.TextScore], reading: Reading) -> tuple[Decod
     )
 
 
-def _said_of_clearing(result: ScanResult) -> str:
+def _said_of_clearing(result: ScanResult, reading: Reading) -> str:
     if not result.encoder_ran:
         return (
-            "Cleared by the screening network, which is certain that nothing here is an attack; "
-            "the encoder did not run."
+            f"Cleared by the {reading.cleared_by}, which is certain that nothing here is an "
+            "attack; the encoder did not run."
         )
     return (
-        f"The screening network cleared {result.cleared} of {result.cleared + result.windows} "
+        f"The {reading.cleared_by} cleared {result.cleared} of {result.cleared + result.windows} "
         "windows; the encoder read the others."
     )
 

@@ -10,6 +10,8 @@ so that the dress says nothing about the label:
 - ``augmented:quoted``: attacks quoted in harmless talk; the same talk followed by a live attack.
 - ``augmented:triggers``: harmless texts full of the words that attacks use.
 - ``augmented:padded``: attacks beside unrelated harmless texts; harmless ones in their place.
+- ``augmented:reworded``: attacks and harmless texts in other words, frames and order, as one who
+  searches for a way past a detector edits them (``evasion.rules``, the half for fitting).
 
 A row made of two records takes both from one fold and the group of the one that fills most of it;
 a split into the same folds, before or after augmentation, never has a text on both sides.
@@ -51,6 +53,7 @@ from raxe_fast.training.augment_templates import (
     TRIGGER_TEXTS,
 )
 from raxe_fast.training.corpus import Record
+from raxe_fast.training.evasion import reword, rules
 from raxe_fast.training.folds import fold_of, group_key
 
 __all__ = ["SOURCE_PREFIX", "AugmentOptions", "Augmented", "augment"]
@@ -104,7 +107,8 @@ class AugmentOptions:
     ``carrier_chars``, and encoded texts at most ``encoded_chars``. ``tasks`` counts injected tasks;
     for each two there is a document with a note, and one that a user asks about. ``padded`` counts
     pairs too; their texts have at most ``padded_chars`` characters, what stands on one side of them
-    ``padding_chars``.
+    ``padding_chars``. ``reworded`` counts pairs; their texts have at most ``padded_chars``
+    characters and up to ``edits`` edits.
     """
 
     carriers: float = 0.09
@@ -115,6 +119,8 @@ class AugmentOptions:
     live: float = 0.01
     triggers: float = 0.015
     padded: float = 0.05
+    reworded: float = 0.04
+    edits: int = 5
     payload_families: frozenset[str] = frozenset(
         {"prompt_injection", "system_prompt_extraction", "data_exfiltration"}
     )
@@ -175,6 +181,7 @@ def augment(records: Sequence[Record], options: AugmentOptions | None = None) ->
         *maker.quoted(),
         *maker.triggers(),
         *maker.padded(),
+        *maker.reworded(),
     ]
 
 
@@ -347,6 +354,18 @@ class _Maker:
                 row = _new(grouped, found.text, "padded", _licenses(record, *used))
                 place = (found.begin, found.end) if row.label == 1 else (0, 0)
                 made.append(Augmented(row, *place))
+        return made
+
+    def reworded(self) -> list[Augmented]:
+        rng, made = self._rng("reworded"), []
+        edits = rules("fit")
+        for _ in range(self._count(self.options.reworded)):
+            for pool in (self.padded_attacks, self.padded_harmless):
+                if not pool.folds:
+                    continue
+                record = pool.draw(rng, pool.fold(rng, pool.folds))
+                text = reword(record.text.strip(), edits, rng.randint(1, self.options.edits), rng)
+                made.append(Augmented(_new(record, text, "reworded")))
         return made
 
     def triggers(self) -> list[Augmented]:

@@ -23,7 +23,7 @@ from raxe_fast.training.encoder_source import load_source
 from raxe_fast.training.finetune_model import Network
 from raxe_fast.training.teacher import heads_of
 
-__all__ = ["Lesson", "OnlineDistiller", "read_teacher", "without_words"]
+__all__ = ["Lesson", "OnlineDistiller", "read_teacher", "tables_of", "without_words"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,7 @@ class OnlineDistiller(Projection):
         self.left_out, self.continuing = (
             torch.tensor(sorted(ids), dtype=torch.int64, device=network.device) for ids in left_out
         )
+        self.tables = tables_of(left_out, network.source.count("vocab_size"))
         for teacher in self.teachers:
             teacher.modules.eval()
 
@@ -88,11 +89,13 @@ class OnlineDistiller(Projection):
         return ids, mask, places, lesson
 
     def narrow(self, row: NDArray[np.int32]) -> NDArray[np.int32]:
-        """What the student reads of one row of token ids."""
-        ids = torch.from_numpy(row[None].astype(np.int64)).to(self.left_out.device)
-        read = without_words(ids, torch.ones_like(ids), self.left_out, self.continuing)[0]
-        found: NDArray[np.int32] = read[0].cpu().numpy().astype(row.dtype)
-        return found
+        """What the student reads of one row of token ids. In NumPy: a GPU takes a millisecond for
+        a row, and mining reads a hundred thousand of them."""
+        words, continuing = self.tables
+        whole = np.ones(len(row), dtype=bool)
+        whole[:-1] = ~continuing[row[1:]]
+        narrow: NDArray[np.int32] = row[~(words[row] & whole)]
+        return narrow
 
     def _ask(self, ids: Tensor, mask: Tensor) -> Lesson:
         first: Tensor | None = None
@@ -139,6 +142,14 @@ def read_teacher(folder: Path | str, student: Network) -> Network:
         seed=1,
         dropout=0.0,
     )
+
+
+def tables_of(sets: Sequence[Sequence[int]], vocabulary: int) -> tuple[NDArray[np.bool_], ...]:
+    """For each set of token ids (vocabulary,) whether an id is one of them."""
+    tables = tuple(np.zeros(vocabulary, dtype=bool) for _ in sets)
+    for table, ids in zip(tables, sets, strict=True):
+        table[list(ids)] = True
+    return tables
 
 
 def without_words(

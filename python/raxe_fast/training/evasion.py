@@ -30,6 +30,7 @@ __all__ = [
     "is_prose",
     "pad",
     "padding_rules",
+    "reword",
     "rules",
     "search",
     "sentences",
@@ -297,6 +298,18 @@ def _bullets(text: str, rng: random.Random) -> str:
 
 def _numbers(text: str, rng: random.Random) -> str:
     return "\n".join(f"{i}. {part}" for i, part in enumerate(sentences(text), 1))
+
+
+def reword(text: str, edits: Sequence[Rule], count: int, rng: random.Random) -> str:
+    """The text after ``count`` edits drawn from ``edits``; fewer where some have nothing to do."""
+    used: set[str] = set()
+    for _ in range(count):
+        rule = rng.choice(edits)
+        if rule.once and rule.name in used:
+            continue
+        text = rule.apply(text, rng) or text
+        used.add(rule.name)
+    return text
 
 
 # ---- search --------------------------------------------------------------------------------------

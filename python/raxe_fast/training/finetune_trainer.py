@@ -126,10 +126,8 @@ class Trainer:
         self._train_also(distiller.projection)
 
     def learn_beside(self, beside: OnlineDistiller) -> None:
-        """Adds teachers that read along; before the run. Raises ValueError where whole texts are
-        learnt from."""
-        if self.options.overlap_tokens is not None:
-            raise ValueError("teachers read beside a student that learns from single windows only")
+        """Adds teachers that read along; before the run. Where whole texts are learnt from, they
+        teach in every window, and the label is asked of the worst."""
         self.beside = beside
         self._train_also(beside.projection)
 
@@ -255,7 +253,7 @@ class Trainer:
             for part in (train.label, train.family, train.subfamily)
         )
         states = network.states(ids, mask)
-        embedding = network.pool(states, mask)
+        pooled = embedding = network.pool(states, mask)
         evidence = network.evidence(states)
         peak = strongest(evidence, mask)
         loss = states.new_zeros(())
@@ -270,7 +268,7 @@ class Trainer:
         if self.distiller is not None:
             loss = loss + self.distiller.loss(network, embedding, index)
         if self.beside is not None and lesson is not None:
-            loss = loss + self.beside.loss(network, embedding, evidence, mask, lesson)
+            loss = loss + self.beside.loss(network, pooled, evidence, mask, lesson)
         self.optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(network.modules.parameters(), self.options.clip)
