@@ -213,7 +213,6 @@ def test_what_a_scanner_takes_goes_to_both(tiny_model, small):
         ("max_windows", 3),
         ("decode", False),
         ("backend", "onnxruntime"),
-        ("forest", "packed"),
         ("screening", False),
     ],
 )
@@ -228,9 +227,10 @@ def test_each_setting_reaches_the_small_model(tiny_model, monkeypatch, name, val
     monkeypatch.setattr(Scanner, "__init__", remember)
     Scanner(tiny_model, first=tiny_model, **{name: value})
     assert [kwargs[name] for kwargs in seen] == [value, value]
-    # But for what is of the two together, of streams and of batches.
+    # But for what is of the two together, of streams and of batches, and of loading.
     passed = set(inspect.signature(made).parameters) - {"self", "model"}
-    assert passed - set(seen[1]) == {"ask_from", "ask_below", "batch_size", "async_workers"}
+    kept = {"ask_from", "ask_below", "batch_size", "async_workers", "forest"}
+    assert passed - set(seen[1]) == kept
     assert seen[1]["first"] is None
 
 
@@ -309,7 +309,22 @@ def test_screening_off_is_off_for_both(monkeypatch, tiny_model):
     Scanner(tiny_model, first=tiny_model, screening=False)
     assert seen == []
     Scanner(tiny_model, first=tiny_model)
-    assert len(seen) == 2
+    assert len(seen) == 1, "behind a small model the large one has none"
+
+
+def test_the_small_model_reads_as_far_as_the_large_one(tiny_model, small):
+    """In windows of its own, which may be shorter."""
+    encoder = small.manifest.encoder
+    short = replace(encoder, max_tokens=encoder.max_tokens // 2 + 1)
+    narrow = replace(small, manifest=replace(small.manifest, encoder=short))
+    for first, count in ((small, 3), (narrow, 6)):
+        scanner = Scanner(tiny_model, first=first, max_windows=3)
+        assert scanner._first.scanner._reader._max_windows == count
+
+
+def test_two_models_with_the_same_triggers_share_them(tiny_model):
+    first, second = load_model(tiny_model), load_model(tiny_model)
+    assert first.triggers is second.triggers
 
 
 def test_a_small_model_that_is_not_there(tiny_model):

@@ -34,7 +34,8 @@ FILES = frozenset(
      "jailbreak", "jailbreak_c", "jailbreak_scenarios", "jailbreak_stories", "languages",
      "languages_e", "longdocs_g", "mail_attacks", "mail_tools", "mailbox_agents", "many_languages",
      "messy_f", "multilingual", "odd_forms", "people_i", "personas", "personas_wild",
-     "planted_errands", "planted_i", "prompt_injection", "records_long", "refusal_f", "requests", "safe_lookalikes",
+     "planted_errands", "planted_i", "prompt_injection", "records_long", "refusal_f",
+     "requests", "safe_lookalikes",
      "secret_games", "short_chat", "sounds_dangerous", "sounds_dangerous_b", "south_b",
      "south_west", "stories_b", "subtle_direct", "tails", "thin_kinds", "tongues_a", "tongues_b",
      "tongues_f", "tongues_g", "tongues_h", "tool_outputs", "tool_results", "traffic_b",
@@ -213,7 +214,8 @@ def test_families_of_attacks(own):
         for name in ("alarm_f", "asia_c", "contest_f", "decode_g", "direct_b", "documents_b",
                      "east_south_d", "europe_c", "europe_d", "everyday_g", "everyday_traffic",
                      "extraction_commands", "greet_i", "jailbreak_c", "mail_tools",
-                     "many_languages", "messy_f", "refusal_f", "south_b", "stories_b", "subtle_direct", "tongues_a",
+                     "many_languages", "messy_f", "refusal_f", "south_b", "stories_b",
+                     "subtle_direct", "tongues_a",
                      "tongues_b", "traffic_b", "west_asia_b")
     }  # fmt: skip
 

@@ -95,8 +95,8 @@ class FirstScanner:
         return (self._explained(text, plan, found, start) if explain else found), None
 
     def _suspicion(self, found: ScanResult, plan: Plan, reading: Reading) -> Suspicion | None:
-        """None for a text that was not read in full, or of whose windows some were cleared."""
-        if found.status != "ok" or reading.cleared is not None:
+        """None for a text that it could not read, or of whose windows it cleared some."""
+        if found.status not in ("ok", "partial") or reading.cleared is not None:
             return None
         # What is not read is allowed, and so must its score say.
         thresholds = plan.thresholds

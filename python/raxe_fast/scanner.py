@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from math import nan
+from math import ceil, nan
 from os import PathLike
 from time import perf_counter_ns
 from types import TracebackType
@@ -141,6 +141,11 @@ class Scanner:
         deadline_ns = _in_nanoseconds(deadline_ms)
         check_scores(ask_from, ask_below)
         small = first_model(first, model, screening)
+        if small is not None and not isinstance(small, Model):
+            # What ships has compiled code for the large model alone.
+            small = load_model(small, forest="auto" if first == "auto" else forest)
+        loaded = model if isinstance(model, Model) else load_model(model, forest=forest)
+        spec = loaded.manifest.encoder
         self._first: FirstScanner | None = None
         if small is not None:
             scanner = Scanner(
@@ -151,23 +156,22 @@ class Scanner:
                 policy=policy,
                 deadline_ms=deadline_ms,
                 max_chars=max_chars,
-                max_windows=max_windows,
+                # As far into a text as the large model's.
+                max_windows=max_windows * ceil(spec.max_tokens / small.manifest.encoder.max_tokens),
                 decode=decode,
                 backend=backend,
-                # What ships has compiled code for the large model alone.
-                forest="auto" if first == "auto" else forest,
                 screening=screening,
             )
+            if small is not first:
+                scanner._release()
             self._first = FirstScanner(scanner, ask_from, ask_below)
-        loaded = model if isinstance(model, Model) else load_model(model, forest=forest)
-        spec = loaded.manifest.encoder
         self._encoder = open_encoder(loaded, threads=threads, cpus=cpus, backend=backend)
         self._windower = open_windower(loaded)
-        self._screen = open_screen(loaded) if screening else None
-        # The encoders have their own copies by now.
+        # A small model stands in its place.
+        self._screen = open_screen(loaded) if screening and self._first is None else None
         self._model = loaded
         if model is not loaded:
-            self._model = replace(loaded, encoder_onnx=b"", screening_onnx=b"")
+            self._release()
         self._scorer: _core.Scorer = loaded.scorer
         self._verdicts = VerdictMaker(loaded)
         self._deadline_ns = deadline_ns
@@ -218,14 +222,18 @@ class Scanner:
         return self._model.threshold_for(fpr=fpr)
 
     def screens(self, policy: Policy | None = None) -> bool:
-        """Whether screening may clear anything under a policy, the default one unless given."""
+        """Whether screening, or the small model in its place, may clear anything under a policy,
+        the default one unless given."""
         plan = self._plan if policy is None else self._plan_for(policy)
+        if self._first is not None:
+            return plan.policy.screening
         return plan.clear_below is not None
 
     def screening_logits(self, text: str) -> list[float]:
         """What the screening network says of each window of a text, in reading order, then of the
         windows of its decoded parts: logits of an attack, NaN where not finite. Empty for a model
-        or scanner without screening, and for a text of white space. No verdict: for measuring."""
+        or scanner without screening, behind a small model, and for a text of white space. No
+        verdict: for measuring."""
         return [] if _is_blank(text) else self._reader.logits(text)
 
     @property
@@ -400,6 +408,10 @@ class Scanner:
         return f"<raxe_fast.Scanner of model {before}{self._model.id!r}>"
 
     # ---- inside ------------------------------------------------------------------------------
+
+    def _release(self) -> None:
+        """Lets go of the networks' files: the encoders have their own copies by now."""
+        self._model = replace(self._model, encoder_onnx=b"", screening_onnx=b"")
 
     def _plan_for(self, policy: Policy) -> Plan:
         plan = self._plans.get(policy)

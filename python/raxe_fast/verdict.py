@@ -32,7 +32,7 @@ class Plan(NamedTuple):
     for every text, because the warning threshold is below the model's detail threshold.
     ``clear_below``: the logit of screening below which a window is cleared; None: no screening.
     ``asked``: a small model is unsure about the text, and ``suspicion`` is what it says of its
-    windows; None where it has not read all of it."""
+    windows; None where it could not read them."""
 
     policy: Policy
     thresholds: Thresholds
