@@ -20,7 +20,6 @@ __all__ = [
     "ASK_BELOW",
     "ASK_FROM",
     "FIRST_MODEL",
-    "READ_FROM",
     "FirstScanner",
     "check_scores",
     "first_model",
@@ -34,9 +33,6 @@ FIRST_MODEL = "raxe-mini-v7"
 # with AMX, and the upper end that halves what both models block in error.
 ASK_FROM = 0.12
 ASK_BELOW = 0.9
-# Of a text that it is asked about the large model reads the windows in which the small one's score
-# is as high as this; on dev that costs nothing from 0.01 to 0.12.
-READ_FROM = 0.05
 
 
 def first_model(
@@ -66,8 +62,8 @@ class FirstScanner:
 
     What is lost against the large model alone is what the small one misses below ``ask_from`` or
     blocks in error from ``ask_below`` on; what is won is the large one's time on everything else.
-    Of a text that it is asked about the large one reads the windows that the small one finds
-    suspicious, the worst first, those from ``READ_FROM`` or from a lower ``ask_from`` on.
+    Of a text that it is asked about the large one reads the windows from whose score on it would be
+    asked, the worst first; on dev the others change nothing (docs/decisions.md).
 
     ``ask_from`` and ``ask_below`` must have passed :func:`check_scores`.
     """
@@ -100,7 +96,7 @@ class FirstScanner:
             return None
         # What is not read is allowed, and so must its score say.
         thresholds = plan.thresholds
-        bound = min(READ_FROM, self._ask_from, thresholds.block, thresholds.warn)
+        bound = min(self._ask_from, thresholds.block, thresholds.warn)
         return suspicion_of(reading.windows, found.window_scores, bound)
 
     def _asks(self, found: ScanResult, plan: Plan) -> bool:
