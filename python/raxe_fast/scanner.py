@@ -65,7 +65,8 @@ class Scanner:
             is named. A scan whose policy has ``screening=False`` goes past it.
         ask_from: score of the small model, in [0, 1], from which ``model`` is asked; lower where
             the policy blocks from a lower one. The lower, the closer to the recall and the time of
-            ``model`` alone (docs/latency.md has the curve).
+            ``model`` alone (docs/latency.md has the curve). It reads the windows that score as much
+            with the small model, the most suspicious first, up to the first that decides.
         ask_below: the score below which it is asked, in [0, 1], the small model's block threshold
             at least. The higher, the fewer false alarms.
         threads: threads of one encoder call. One gives the steadiest latency.
@@ -80,8 +81,8 @@ class Scanner:
             last half of that many. It has status ``"partial"`` then; trigger phrases are searched
             in all of it.
         max_windows: windows of a text that the encoder reads, those of its encoded parts
-            included; likewise. The text's own come first, or with screening the most suspicious
-            ones.
+            included; likewise. The text's own come first, or with screening or a small model the
+            most suspicious ones. The small model, whose windows may be shorter, reads as far.
         decode: look at what encoded parts of a text say (base64, rot13, homoglyphs and others, see
             :mod:`raxe_fast.decode`), as texts of their own. A text that is encoded as a whole is
             then judged by what it says alone (see :mod:`raxe_fast.decode_whole`).
@@ -97,12 +98,12 @@ class Scanner:
             whose embeddings the model's heads and thresholds were made (the manifest's
             ``encoder.backend``), and ONNX Runtime for ``threads`` above 1.
         forest: see :func:`~raxe_fast.load_model`.
-        screening: run the model's screening network, where it has one and the policy lets it
-            (:class:`~raxe_fast.Policy`): windows that it is certain about are not encoded, the
-            others are, the most suspicious first, up to the first that decides: one whose score
-            blocks the text (without ``explain``, and where all families count). All windows are
-            screened, whatever the deadline (about a millisecond per 256 tokens), and those the
-            encoder has read get the same scores as without screening.
+        screening: run the model's screening network, where it has one, no small model before it,
+            and the policy lets it (:class:`~raxe_fast.Policy`): windows that it is certain about
+            are not encoded, the others are, the most suspicious first, up to the first that
+            decides: one whose score blocks the text (without ``explain``, and where all families
+            count). All windows are screened, whatever the deadline (about a millisecond per 256
+            tokens), and those the encoder has read get the same scores as without screening.
         async_workers: texts that :meth:`scan_async` works on at a time.
 
     Raises :class:`~raxe_fast.ModelError`, :class:`~raxe_fast.EncoderError`, and ``ValueError`` for
