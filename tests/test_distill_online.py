@@ -115,16 +115,18 @@ def test_rows_close_up_where_words_are_left_out():
 def test_mining_reads_what_the_student_reads(tiny_source):
     from types import SimpleNamespace
 
-    from raxe_fast.training.distill_online import OnlineDistiller, tables_of
+    import torch
+
+    from raxe_fast.training.distill_online import OnlineDistiller
 
     teacher = load_source(tiny_source)
     student = leave_out(teacher, ["a", ".", ","])
-    tables = tables_of(left_out_ids(teacher, student), teacher.count("vocab_size"))
-    reader = SimpleNamespace(tables=tables)
-    for text in TEXTS:
-        row = np.array([2, *tokens_of(teacher, text), 3])
-        found = OnlineDistiller.narrow(reader, row).tolist()
-        assert found == [2, *tokens_of(student, text), 3], text
+    ids, continuing = (torch.tensor(sorted(x)) for x in left_out_ids(teacher, student))
+    reader = SimpleNamespace(left_out=ids, continuing=continuing)
+    rows = [np.array([2, *tokens_of(teacher, text), 3], np.int32) for text in TEXTS]
+    for found, text in zip(OnlineDistiller.narrow(reader, rows), TEXTS, strict=True):
+        assert found.tolist() == [2, *tokens_of(student, text), 3], text
+    assert OnlineDistiller.narrow(reader, []) == []
 
 
 @torch_needed

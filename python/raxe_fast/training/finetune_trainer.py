@@ -292,7 +292,7 @@ class Trainer:
         windows, owners = self.windows(Batch(tuple(pool.tolist()), (0,) * len(pool), room))
         rows = self.rows(windows)
         if self.beside is not None:
-            rows = [self.beside.narrow(row) for row in rows]
+            rows = self.beside.narrow(rows)
         scores = score_rows(self.network, rows, self.options.batch_tokens)[0]
         fresh = np.full(len(train), -np.inf)
         np.maximum.at(fresh, pool if owners is None else pool[owners], scores)
