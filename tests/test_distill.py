@@ -198,7 +198,7 @@ def test_a_student_learns_from_its_teacher(finished, tiny_corpus, tmp_path):
 
     teacher = finished[0]
     nothing = LossWeights(family=0, subfamily=0, peak=1, tokens=0, contrastive=0)
-    chosen = options(loss=nothing, epochs=8.0, eval_every=240)
+    chosen = options(loss=nothing, epochs=8.0, eval_every=120)
     log: list[dict[str, object]] = []
     shape = Shape(1, 16, 2, 32)
     work = tmp_path / "work"
