@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from raxe_fast.decode_folding import hidden_views
 from raxe_fast.errors import CorpusError
 from raxe_fast.training.augment import Augmented, augment
 from raxe_fast.training.corpus import Record, find_split, read_corpus
@@ -17,6 +18,8 @@ from raxe_fast.training.finetune_options import FinetuneOptions
 from raxe_fast.training.own_data import read_own_texts
 
 __all__ = ["Inputs"]
+
+_HIDDEN_LIMIT = 64  # code points to decode; that there are some is all that counts here
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +56,8 @@ class Inputs:
             material = [*seen, *(item.record for item in own)]
             made += augment(material, replace(options.augment, folds=options.holdout.folds))
         # Left out last: what an attack hides in an encoding is material for augmentation.
-        seen = [r for r in seen if r.label == 0 or r.subfamily not in options.unread]
-        made = [m for m in made if m.record.label == 0 or m.record.subfamily not in options.unread]
+        seen = [r for r in seen if _can_be_read(r, options.unread)]
+        made = [m for m in made if _can_be_read(m.record, options.unread)]
         classes = Classes.of([*seen, *(item.record for item in made)])
         tokenizer, specials = prepare_tokenizer(source)
         text = tokenizer.decode()
@@ -70,6 +73,17 @@ class Inputs:
             augmented=len(made),
             own_sources=sorted({item.record.source for item in own}),
         )
+
+
+def _can_be_read(record: Record, unread: frozenset[str]) -> bool:
+    """Whether an attack shows in what the tokenizer makes of its text.
+
+    It drops the characters of "Hello!" that hide an order: with the label of an attack, the
+    greeting that is left would be learnt as one. The scanner decodes them and reads them apart.
+    """
+    if record.label == 0:
+        return True
+    return record.subfamily not in unread and not hidden_views(record.text, _HIDDEN_LIMIT)
 
 
 def _digest(records: Iterable[Record]) -> str:
