@@ -40,7 +40,7 @@ def gtil(model: Any, x: Floats) -> Doubles:
 def packed(model: Any, directory: Path) -> Any:
     path = directory / "forest.treelite"
     model.serialize(str(path))
-    return _core.Forest.packed(*read_treelite(path.read_bytes()))
+    return _core.Forest.treelite(path.read_bytes())
 
 
 def assert_same(expected: Doubles, got: Doubles, tolerance: float = 1e-12) -> None:

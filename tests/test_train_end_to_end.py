@@ -34,7 +34,6 @@ from raxe_fast.training.folds import Holdout  # noqa: E402
 from raxe_fast.training.heads import HeadsConfig  # noqa: E402
 from raxe_fast.training.train import TrainOptions, train  # noqa: E402
 from raxe_fast.training.train_data import embed_split, worst_by_text  # noqa: E402
-from raxe_fast.treelite_reader import read_treelite  # noqa: E402
 
 HIDDEN, LAYERS, HEADS, INNER, MAX_TOKENS = 48, 2, 4, 96, 32
 
@@ -232,7 +231,7 @@ def training_scores(output, corpus, files, cache):
         rows = feature_rows(
             lambda _: features, triggers, split.texts, split.embedded, TextEmbedder(files)
         )
-    forest = _core.Forest.packed(*read_treelite((output / "heads/binary.treelite").read_bytes()))
+    forest = _core.Forest.treelite((output / "heads/binary.treelite").read_bytes())
     probability = forest.predict(rows.binary)[:, 1]
     evidence = window_evidence(data, probability, rows, split, triggers)
     stored = decode_calibration((output / "calibration.json").read_bytes())

@@ -70,8 +70,8 @@ def test_dtypes_are_those_of_the_core(small: bytes) -> None:
     assert [value.dtype.str for value in arrays[2:]] == [
         "<i8", "<i4", "<f8", "<i4", "<i4", "<i4", "<f8",
     ]  # fmt: skip
-    forest = _core.Forest.packed(*arrays)
-    assert (forest.n_features, forest.n_outputs, forest.n_trees) == (6, 3, 3)
+    for forest in (_core.Forest.packed(*arrays), _core.Forest.treelite(small)):
+        assert (forest.n_features, forest.n_outputs, forest.n_trees) == (6, 3, 3)
 
 
 def test_truncated_at_every_length(small: bytes) -> None:
@@ -86,13 +86,9 @@ def test_trailing_bytes(small: bytes) -> None:
 
 
 def use(data: bytes) -> None:
-    """Reads, builds and runs a forest; a damaged file may fail only in the two typed ways."""
+    """Reads, builds and runs a forest; a damaged file may fail only in the typed way."""
     try:
-        arrays = read_treelite(data)
-    except ModelFormatError:
-        return
-    try:
-        forest = _core.Forest.packed(*arrays)
+        forest = _core.Forest.treelite(data)
     except ValueError:
         return
     assert forest.n_features < 1 << 20

@@ -35,6 +35,7 @@
 #include "raxe_fast/pooling.hpp"
 #include "raxe_fast/score.hpp"
 #include "raxe_fast/screener.hpp"
+#include "raxe_fast/treelite.hpp"
 #include "raxe_fast/wordpiece.hpp"
 
 namespace nb = nanobind;
@@ -183,6 +184,27 @@ PyForest packed_forest(std::size_t n_features, std::size_t n_outputs,
   arrays.leaf_index = to_vector(leaf_index);
   arrays.leaf_values = to_vector(leaf_values);
   return {rf::make_packed_forest(arrays)};
+}
+
+std::string_view view_of(const nb::bytes& data) {
+  return {static_cast<const char*>(data.data()), data.size()};
+}
+
+PyForest treelite_forest(const nb::bytes& data) {
+  const std::string_view content = view_of(data);
+  nb::gil_scoped_release release;
+  return {rf::make_packed_forest(rf::read_treelite(content))};
+}
+
+auto treelite_arrays(const nb::bytes& data) {
+  rf::ForestArrays arrays = rf::read_treelite(view_of(data));
+  const auto numpy = []<typename T>(std::vector<T>& values) {
+    const std::size_t size = values.size();
+    return to_numpy<T, 1>(std::move(values), {size});
+  };
+  return std::make_tuple(arrays.n_features, arrays.n_outputs, numpy(arrays.tree_offset),
+                         numpy(arrays.feature), numpy(arrays.threshold), numpy(arrays.left),
+                         numpy(arrays.right), numpy(arrays.leaf_index), numpy(arrays.leaf_values));
 }
 
 std::optional<PyForest> compiled_forest(std::string_view sha256) {
@@ -832,6 +854,11 @@ void bind_parts(nb::module_& m) {
                   "the tree's first node. Leaf: feature < 0, leaf_index picks its row of values.\n"
                   "Raises ValueError if an index is out of range, a tree is no tree, a value is\n"
                   "NaN or a length is wrong.")
+      .def_static("treelite", &treelite_forest, "data"_a,
+                  "A forest from the content of a file that treelite.Model.serialize wrote.\n\n"
+                  "Random forests of Treelite 4.1 and later 4.x: float64 thresholds and leaf\n"
+                  "vectors, one target, tests x <= threshold, outputs averaged over the trees.\n"
+                  "Raises ValueError if the data is truncated, corrupt or of another kind.")
       .def_static("compiled", &compiled_forest, "sha256"_a,
                   "The compiled forest of the Treelite file with this SHA-256 (hex), or None.")
       .def("predict", &predict, "X"_a.noconvert(),
@@ -842,6 +869,10 @@ void bind_parts(nb::module_& m) {
       .def_prop_ro("n_trees", [](const PyForest& f) { return f.part->n_trees(); })
       .def_prop_ro(
           "kind", [](const PyForest& f) { return f.part->kind(); }, "\"compiled\" or \"packed\".");
+
+  m.def("treelite_arrays", &treelite_arrays, "data"_a,
+        "What Forest.treelite makes a forest of, in the order in which Forest.packed takes it.\n\n"
+        "Raises ValueError as it does; the shapes of the trees are not checked.");
 
   nb::class_<PyCalibration>(m, "Calibration", "Evidence -> calibrated probability of an attack.")
       .def("__init__", init(&make_calibration), "weights"_a, "bias"_a,

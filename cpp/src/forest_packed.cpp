@@ -7,10 +7,10 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
-#include <cstring>
 #include <limits>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 
 #include "forest_rows.hpp"
@@ -199,14 +199,14 @@ class PackedForest final : public Forest {
   std::vector<std::uint32_t> pack_leaf_vectors(const ForestArrays& a) {
     const std::size_t n = a.leaf_values.size() / n_outputs_;
     const std::size_t bytes = n_outputs_ * sizeof(double);
-    std::unordered_map<std::string, std::uint32_t> row_of_bytes;
+    std::unordered_map<std::string_view, std::uint32_t> row_of_bytes;  // keys: of a.leaf_values
+    row_of_bytes.reserve(n);
     std::vector<std::uint32_t> row_of(n);
     for (std::size_t i = 0; i < n; ++i) {
       const double* const vector = a.leaf_values.data() + i * n_outputs_;
-      std::string key(bytes, '\0');
-      std::memcpy(key.data(), vector, bytes);
+      const std::string_view key(reinterpret_cast<const char*>(vector), bytes);
       const auto next = static_cast<std::uint32_t>(row_of_bytes.size());
-      const auto [found, fresh] = row_of_bytes.try_emplace(std::move(key), next);
+      const auto [found, fresh] = row_of_bytes.try_emplace(key, next);
       if (fresh) {
         if (next > kPayload) bad("more than 4194304 distinct leaf vectors");
         auto& values = building_.leaf_values;

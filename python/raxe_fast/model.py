@@ -28,7 +28,6 @@ from raxe_fast.parts import (
 )
 from raxe_fast.screening import ScreeningHeads, decode_screening_heads
 from raxe_fast.selftest import check_forests
-from raxe_fast.treelite_reader import read_treelite
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -271,7 +270,7 @@ def _forest(
                 member=spec.file,
             )
     if forest is None:
-        forest = _decode(path, spec.file, lambda: _core.Forest.packed(*read_treelite(data)))
+        forest = _decode(path, spec.file, lambda: _core.Forest.treelite(data))
     found = (forest.n_features, forest.n_outputs, forest.n_trees)
     expected = (row_size(manifest, head), spec.outputs, spec.trees)
     if found != expected:

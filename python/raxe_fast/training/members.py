@@ -22,7 +22,6 @@ from raxe_fast.training.package import SELF_TEST_TEXTS, save_selftest
 from raxe_fast.training.parity import head_parity
 from raxe_fast.training.train_data import Labels, Split
 from raxe_fast.training.trigger_weights import fired_counts, fit_weights
-from raxe_fast.treelite_reader import read_treelite
 
 __all__ = ["HEADS", "fit_triggers", "manifest_base", "parity_of", "trigger_infos",
            "write_clusters", "write_selftest"]  # fmt: skip
@@ -117,7 +116,7 @@ def write_selftest(
     outputs = []
     for name in HEADS:
         data = (folder / f"heads/{name}.treelite").read_bytes()
-        forest = _core.Forest.packed(*read_treelite(data))
+        forest = _core.Forest.treelite(data)
         seen = embeddings if rows is None else rows[:, : forest.n_features]
         outputs.append(forest.predict(np.ascontiguousarray(seen)))
     binary, family, subfamily = outputs

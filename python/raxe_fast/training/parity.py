@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raxe_fast import _core
-from raxe_fast.treelite_reader import read_treelite
 
 if TYPE_CHECKING:
     from sklearn.ensemble import RandomForestClassifier
@@ -37,7 +36,7 @@ def head_parity(
         "gtil": np.asarray(
             treelite.gtil.predict(treelite.Model.deserialize(str(path)), vectors)
         ).reshape(truth.shape),
-        "packed": _core.Forest.packed(*read_treelite(data)).predict(vectors),
+        "packed": _core.Forest.treelite(data).predict(vectors),
     }
     compiled = _core.Forest.compiled(hashlib.sha256(data).hexdigest())
     if compiled is not None:
