@@ -40,19 +40,29 @@ def _table(transform: int) -> dict[int, int]:
 _TABLES = [{}, *map(_table, range(1, 27))]
 
 
-def _forms() -> dict[str, list[int]]:
-    forms: dict[str, list[int]] = {}
+def _coded(words: list[str], transform: int) -> list[str]:
+    """The words as the transform that deciphers would find them."""
+    if transform == _REVERSED:
+        return [word[::-1] for word in words]
+    # The table that enciphers is that of the opposite shift; Atbash is its own inverse.
+    table = _TABLES[transform if transform == _ATBASH else 26 - transform]
+    return " ".join(words).translate(table).split(" ")  # at once: this is part of each start
+
+
+def _forms() -> dict[str, int]:
+    words = sorted(word for word in COMMON_WORDS if len(word) > 2)
+    forms: dict[str, int] = {}
     for transform in range(27):
-        # The table that enciphers is that of the opposite shift; Atbash is its own inverse.
-        table = _TABLES[transform if transform in (0, _ATBASH) else 26 - transform]
-        for word in sorted(COMMON_WORDS):
-            coded = word.translate(table) if transform else word[::-1]
-            if len(coded) > 2 and coded not in COMMON_WORDS:
-                forms.setdefault(coded, []).append(transform)
+        bit = 1 << transform
+        for coded in _coded(words, transform):
+            forms[coded] = forms.get(coded, 0) | bit
+    for word in COMMON_WORDS.intersection(forms):
+        del forms[word]
     return forms
 
 
 FORMS = _forms()
+"""What common words become in ciphers: a bit for each transform that deciphers it."""
 _ALL_FORMS = frozenset(FORMS)
 
 
@@ -60,9 +70,7 @@ _ALL_FORMS = frozenset(FORMS)
 def _weights(transform: int) -> dict[str, int]:
     """What a word says for (4) or against (-4) being enciphered thus."""
     weights = dict.fromkeys(COMMON_WORDS, -4)
-    table = _TABLES[transform if transform in (0, _ATBASH) else 26 - transform]
-    for word in COMMON_WORDS:
-        coded = word.translate(table) if transform else word[::-1]
+    for coded in _coded(list(COMMON_WORDS), transform):
         weights[coded] = 0 if coded in COMMON_WORDS else 4
     weights[""] = 0
     return weights
@@ -76,7 +84,7 @@ def cipher_views(text: str, words: list[str]) -> list[View]:
     hits = _ALL_FORMS.intersection(words)
     if len(hits) < 2:
         return []
-    tally = Counter(transform for word in hits for transform in FORMS[word])
+    tally = Counter({t: sum(FORMS[word] >> t & 1 for word in hits) for t in range(27)})
     views = []
     for transform, count in tally.most_common(_MAX_TRIED):
         if count < 2:

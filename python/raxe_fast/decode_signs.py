@@ -43,7 +43,7 @@ FOLDED = 1 << 10
 ALL_SIGNS = (1 << 11) - 1
 
 _SIGNS = _core.EncodingSigns(
-    {word: sum(1 << cipher for cipher in ciphers) for word, ciphers in FORMS.items()},
+    FORMS,
     sorted(COMMON_WORDS),
     # What is not all letters the core takes for pig Latin; the decoder knows better.
     sorted(filter(str.isalpha, AY_WORDS | {word for word in COMMON_WORDS if word[-2:] == "ay"})),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from math import ceil, nan
@@ -39,6 +38,8 @@ from raxe_fast.verdict import Plan, Reading, VerdictMaker
 from raxe_fast.workers import Team, available_cpus, default_lookahead
 
 if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+
     from raxe_fast import _core
     from raxe_fast.encoder import Backend
 
@@ -354,7 +355,9 @@ class Scanner:
 
         Cancelling drops a scan that has not begun; one that has runs to its end unheard.
         """
-        import asyncio  # here: whoever awaits has it, and the others need not load it
+        # Here: whoever awaits has them, and the others need not load them.
+        import asyncio
+        from concurrent.futures import ThreadPoolExecutor
 
         with self._lock:
             if self._closed:
