@@ -31,6 +31,7 @@
 #include "raxe_fast/cpu.hpp"
 #include "raxe_fast/encoder.hpp"
 #include "raxe_fast/encoding_signs.hpp"
+#include "raxe_fast/model_memory.hpp"
 #include "raxe_fast/normalize.hpp"
 #include "raxe_fast/pooling.hpp"
 #include "raxe_fast/score.hpp"
@@ -1154,6 +1155,9 @@ NB_MODULE(_core, m) {
         "tokens: float32 (S, H), C order; mask: uint8 (S,) or None. Returns float32 (H,): the mean\n"
         "of the tokens whose mask is not 0, scaled to unit length; zeros if there is none.\n\n"
         "Raises ValueError if mask and tokens differ in length.");
+  m.def("release_freed_memory", &rf::release_freed_memory,
+        "Gives the system what the C library keeps of freed memory, where that is glibc.",
+        nb::call_guard<nb::gil_scoped_release>());
   m.def("compiled_heads", &rf::compiled_heads,
         "SHA-256 of every Treelite file compiled into this build.");
   m.def("build_info", &build_info, "How this module was built; JSON-safe.",

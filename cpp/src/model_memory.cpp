@@ -5,6 +5,9 @@
 #include <mutex>
 #include <new>
 
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
 #if defined(__linux__) && !defined(__SANITIZE_ADDRESS__)
 #include <pthread.h>
 #include <sys/mman.h>
@@ -108,5 +111,11 @@ void model_free(void* memory) noexcept {
 }
 
 #endif
+
+void release_freed_memory() noexcept {
+#if defined(__GLIBC__)
+  malloc_trim(0);
+#endif
+}
 
 }  // namespace raxe_fast

@@ -16,6 +16,7 @@ from weakref import WeakSet
 import numpy as np
 import numpy.typing as npt
 
+from raxe_fast import _core
 from raxe_fast.batch import Batcher, counts_of, owners_of, spans_of
 from raxe_fast.explain import TOO_LATE, OutOfTime, carrying_sentence
 from raxe_fast.first import (
@@ -40,7 +41,6 @@ from raxe_fast.workers import Team, available_cpus, default_lookahead
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
-    from raxe_fast import _core
     from raxe_fast.encoder import Backend
 
 __all__ = ["Scanner"]
@@ -200,6 +200,8 @@ class Scanner:
         self._closed = False
         check_encoder(loaded.selftest, self._encoder, spec.file, loaded.path, limit=_STARTUP_CHECKS)
         self._warm_up()  # the small model has done so
+        del loaded, small  # what was read of them, before what is free goes back
+        _core.release_freed_memory()
 
     # ---- properties --------------------------------------------------------------------------
 
