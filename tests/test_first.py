@@ -245,18 +245,29 @@ def test_who_comes_first():
 
 def test_the_shipped_pair(tiny_model, monkeypatch):
     """By default, and with forests that only the large one has as code."""
-    seen = []
+    seen = set()
 
     def load(model, *, forest):
-        seen.append((model, forest))
+        seen.add((model, forest))
         return load_model(tiny_model)
 
+    def asked_for(**options):
+        seen.clear()
+        return Scanner(**options).first is not None, seen  # the two are loaded in any order
+
     monkeypatch.setattr(scanner_module, "load_model", load)
-    assert Scanner().first is not None
-    assert Scanner(forest="compiled").first is not None
-    assert Scanner(first=None).first is None
-    pair = [(FIRST_MODEL, "auto"), (None, "auto")]
-    assert seen == [*pair, (FIRST_MODEL, "auto"), (None, "compiled"), (None, "auto")]
+    assert asked_for() == (True, {(FIRST_MODEL, "auto"), (None, "auto")})
+    assert asked_for(forest="compiled") == (True, {(FIRST_MODEL, "auto"), (None, "compiled")})
+    assert asked_for(first=None) == (False, {(None, "auto")})
+
+
+@pytest.mark.parametrize("broken", ["small", "large", "both"])
+def test_a_model_that_does_not_load_is_named(tiny_model, tmp_path, broken):
+    gone = {name: tmp_path / name for name in ("small", "large")}
+    chosen = {name: gone[name] if broken in (name, "both") else tiny_model for name in gone}
+    named = "large" if broken == "both" else broken
+    with pytest.raises(ModelNotFoundError, match=named):
+        Scanner(chosen["large"], first=chosen["small"])
 
 
 @pytest.mark.skipif(

@@ -37,6 +37,11 @@ def mean_pool_l2(tokens: Annotated[NDArray[numpy.float32], dict(shape=(None, Non
     Raises ValueError if mask and tokens differ in length.
     """
 
+def release_freed_memory() -> None:
+    """
+    Gives the system what the C library keeps of freed memory, where that is glibc.
+    """
+
 def compiled_heads() -> list[str]:
     """SHA-256 of every Treelite file compiled into this build."""
 
@@ -138,6 +143,16 @@ class Forest:
         """
 
     @staticmethod
+    def treelite(data: bytes) -> Forest:
+        """
+        A forest from the content of a file that treelite.Model.serialize wrote.
+
+        Random forests of Treelite 4.1 and later 4.x: float64 thresholds and leaf
+        vectors, one target, tests x <= threshold, outputs averaged over the trees.
+        Raises ValueError if the data is truncated, corrupt or of another kind.
+        """
+
+    @staticmethod
     def compiled(sha256: str) -> Forest | None:
         """
         The compiled forest of the Treelite file with this SHA-256 (hex), or None.
@@ -162,6 +177,13 @@ class Forest:
     @property
     def kind(self) -> str:
         """"compiled" or "packed"."""
+
+def treelite_arrays(data: bytes) -> tuple[int, int, Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C')], Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C')], Annotated[NDArray[numpy.float64], dict(shape=(None,), order='C')], Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C')], Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C')], Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C')], Annotated[NDArray[numpy.float64], dict(shape=(None,), order='C')]]:
+    """
+    What Forest.treelite makes a forest of, in the order in which Forest.packed takes it.
+
+    Raises ValueError as it does; the shapes of the trees are not checked.
+    """
 
 class Calibration:
     """Evidence -> calibrated probability of an attack."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 import raxe_fast
@@ -249,9 +250,18 @@ def _core_features(
     return core_features(data, triggers, manifest.families)
 
 
-# Two models that work together have the same triggers: reading them takes a tenth of the start.
-@lru_cache(maxsize=1)
 def _triggers(data: bytes) -> tuple[tuple[TriggerInfo, ...], _core.TriggerSet]:
+    with _ONE_READS_TRIGGERS:
+        return _shared_triggers(data)
+
+
+# Two models that work together are loaded side by side and have the same triggers: reading them
+# takes a tenth of the start.
+_ONE_READS_TRIGGERS = Lock()
+
+
+@lru_cache(maxsize=1)
+def _shared_triggers(data: bytes) -> tuple[tuple[TriggerInfo, ...], _core.TriggerSet]:
     triggers = decode_triggers(data)
     return triggers, _core.TriggerSet([(t.phrases, t.literals, t.weight) for t in triggers])
 

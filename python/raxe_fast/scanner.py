@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from raxe_fast import _core
+from raxe_fast.ahead import Ahead
 from raxe_fast.batch import Batcher, counts_of, owners_of, spans_of
 from raxe_fast.explain import TOO_LATE, OutOfTime, carrying_sentence
 from raxe_fast.first import (
@@ -142,11 +143,13 @@ class Scanner:
                 raise ValueError(f"{name} must be at least 1, not {value!r}")
         deadline_ns = _in_nanoseconds(deadline_ms)
         check_scores(ask_from, ask_below)
-        small = first_model(first, model, screening)
-        if small is not None and not isinstance(small, Model):
-            # What ships has compiled code for the large model alone.
-            small = load_model(small, forest="auto" if first == "auto" else forest)
-        loaded = model if isinstance(model, Model) else load_model(model, forest=forest)
+        named = first_model(first, model, screening)
+        # What ships has compiled code for the large model alone.
+        small_forest: ForestKind = "auto" if first == "auto" else forest
+        # Most of loading is to inflate, verify and pack, which need no Python: side by side.
+        with Ahead(lambda: _model_of(named, small_forest)) as ahead:
+            loaded = load_model(model, forest=forest) if model is None else _model_of(model, forest)
+        small = ahead.result()
         spec = loaded.manifest.encoder
         self._first: FirstScanner | None = None
         if small is not None:
@@ -200,7 +203,7 @@ class Scanner:
         self._closed = False
         check_encoder(loaded.selftest, self._encoder, spec.file, loaded.path, limit=_STARTUP_CHECKS)
         self._warm_up()  # the small model has done so
-        del loaded, small  # what was read of them, before what is free goes back
+        del loaded, small, ahead  # what was read of them, before what is free goes back
         _core.release_freed_memory()
 
     # ---- properties --------------------------------------------------------------------------
@@ -591,6 +594,15 @@ class Scanner:
                     yield self._verdict(text, items, reading, plan, explain)
                 except Exception as error:
                     yield self._verdicts.failed(text, plan, reading, error)
+
+
+@overload
+def _model_of(model: None, forest: ForestKind) -> None: ...
+@overload
+def _model_of(model: str | PathLike[str] | Model, forest: ForestKind) -> Model: ...
+def _model_of(model: str | PathLike[str] | Model | None, forest: ForestKind) -> Model | None:
+    """A model that was named, loaded; one that is passed in is loaded already."""
+    return model if model is None or isinstance(model, Model) else load_model(model, forest=forest)
 
 
 def _in_nanoseconds(deadline_ms: float | None) -> int | None:
