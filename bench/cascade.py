@@ -28,7 +28,7 @@ from rich.table import Table
 
 from hardware import hardware, load_average
 from raxe_fast import Scanner, _core, load_model
-from raxe_fast.first import ASK_BELOW, ASK_FROM, FIRST_MODEL
+from raxe_fast.first import ASK_BELOW, ASK_FROM, FIRST_MODEL, asks_from
 from raxe_fast.training.corpus import read_corpus
 from raxe_fast.training.metrics import count, f1_interval
 from records import dump_record
@@ -42,6 +42,7 @@ class Scans(NamedTuple):
 
     label: NDArray[np.int64]
     score: NDArray[np.float64]  # of the small model
+    windows: NDArray[np.int64]  # that the small model read
     ok: NDArray[np.bool_]  # the small model read all of it
     small: NDArray[np.bool_]  # blocked by the small model
     pair: NDArray[np.bool_]  # blocked by the large one where the small one asks it
@@ -67,8 +68,9 @@ def scan_all(
             times.append((perf_counter() - begun) * 1e3)
         small = results[0]
         threats = [result.is_threat for result in results]
-        rows.append((record.label, small.score, small.status == "ok", *threats, *times))
-    kinds = ("i8", "f8", "?", "?", "?", "?", "f8", "f8", "f8")
+        said = (small.score, small.windows, small.status == "ok")
+        rows.append((record.label, *said, *threats, *times))
+    kinds = ("i8", "f8", "i8", "?", "?", "?", "?", "f8", "f8", "f8")
     columns = zip(zip(*rows, strict=True), kinds, strict=True)
     return Scans(*(np.array(column, dtype=kind) for column, kind in columns))
 
@@ -94,7 +96,8 @@ def settings(scans: Scans, sure_from: float) -> list[dict[str, Any]]:
     nothing = np.zeros(len(scans.label), dtype=bool)
     rows = [judge(scans, nothing, {"ask_from": 1.0, "ask_below": 0.0})]
     for ask_from, ask_below in itertools.product(ASK, BELOW):
-        unsure = (scans.score >= ask_from) & (scans.score < max(sure_from, ask_below))
+        asked_from = np.array([asks_from(ask_from, n) for n in scans.windows.tolist()])
+        unsure = (scans.score >= asked_from) & (scans.score < max(sure_from, ask_below))
         asked = unsure | ~scans.ok
         rows.append(judge(scans, asked, {"ask_from": ask_from, "ask_below": ask_below}))
     alone = scans._replace(pair=scans.large, pair_ms=scans.large_ms)

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raxe_fast import Policy, Scanner, load_model
-from raxe_fast.first import ASK_FROM
+from raxe_fast.first import ASK_FROM, asks_from
 from raxe_fast.suspicion import Suspicion, suspicion_of
-from raxe_fast.windows import Window
+from raxe_fast.windows import Window, Windower
 
 IDS = np.zeros((1, 3), dtype=np.int64)
 SPANS = st.lists(
@@ -34,7 +34,7 @@ def test_a_window_is_as_suspicious_as_the_worst_it_shares_a_character_with(parts
     large = [windows(spans) for _, spans in parts]
     some = st.sampled_from([0.0, 1.0]) | st.floats(1e-9, 1 - 1e-9)
     scores = [data.draw(some) for part in small for _ in part]
-    found = suspicion_of(small, scores, 0.3)
+    found = suspicion_of(small, scores, 0.3, True)
     assert found is not None
     left = iter(scores)
     for mine, theirs, logits in zip(small, large, found.logits(large), strict=True):
@@ -57,23 +57,24 @@ def test_a_window_is_as_suspicious_as_the_worst_it_shares_a_character_with(parts
 
 
 def test_scores_of_other_windows_say_nothing():
-    assert suspicion_of([windows([(0, 3)])], [0.1, 0.2], 0.05) is None
-    found = suspicion_of([windows([(0, 3)]), []], [0.1], 0.05)
-    assert found == Suspicion([[(0, 3, 0.1)], []], 0.05)
+    assert suspicion_of([windows([(0, 3)])], [0.1, 0.2], 0.05, True) is None
+    for whole in (True, False):
+        found = suspicion_of([windows([(0, 3)]), []], [0.1], 0.05, whole)
+        assert found == Suspicion([[(0, 3, 0.1)], []], 0.05, whole)
 
 
 @pytest.fixture
 def pair(tiny_model, monkeypatch):
     """Makes a pair whose small model says of a text's windows what it is told to."""
 
-    def make(score_at, read_from=ASK_FROM, **options):
+    def make(score_at, read_from=ASK_FROM, whole=True, **options):
         small = load_model(tiny_model)
         small = replace(small, manifest=replace(small.manifest, id="small"))
         scanner = Scanner(tiny_model, first=small, ask_from=0.0, ask_below=1.0, **options)
 
         def suspicion(found, plan, reading):
             spans = [[(w.begin, w.end, score_at(w)) for w in part] for part in reading.windows]
-            return Suspicion(spans, read_from)
+            return Suspicion(spans, read_from, whole)
 
         monkeypatch.setattr(scanner._first, "_suspicion", suspicion)
         return scanner
@@ -81,16 +82,72 @@ def pair(tiny_model, monkeypatch):
     return make
 
 
-def test_what_the_small_model_finds_harmless_is_not_read(pair, tiny_model):
-    whole = Scanner(tiny_model).scan(LONG)
-    assert whole.windows > 4
-    result = pair(lambda w: 0.5 if w.begin <= 200 < w.end else 0.01).scan(LONG, explain=True)
-    assert 0 < result.windows < whole.windows // 2
-    assert result.windows + result.cleared == whole.windows
+@pytest.mark.parametrize("whole", [True, False])
+def test_what_the_small_model_finds_harmless_is_not_read(pair, tiny_model, whole):
+    alone = Scanner(tiny_model).scan(LONG)
+    assert alone.windows > 4
+    scanner = pair(lambda w: 0.5 if w.begin <= 200 < w.end else 0.01, whole=whole)
+    result = scanner.scan(LONG, explain=True)
+    assert 0 < result.windows < alone.windows // 2 and result.cleared > 0
     assert result.window is not None and result.window[0] < 260 and result.window[1] > 110
-    assert set(result.window_scores) <= set(whole.window_scores)
+    assert result.tokens == alone.tokens
     assert result.status == "ok" and result.scanned_chars == len(LONG)
     assert any("The small model cleared" in reason for reason in result.reasons)
+    if not whole:  # its own windows, for there may be something where none of the small model's is
+        assert result.windows + result.cleared == alone.windows
+        assert set(result.window_scores) <= set(alone.window_scores)
+
+
+@given(
+    st.lists(st.booleans(), min_size=2, max_size=12),
+    st.integers(3, 9),
+    st.integers(0, 3),
+    st.integers(5, 40),
+)
+def test_windows_are_cut_around_what_is_suspected(tiny_model, suspected, step, shared, room):
+    """Each suspected window with half of its neighbours, the rest in windows of its own, nothing
+    left out: against a naive count over letters, each a token."""
+    shared = min(shared, step - 1, room - 1)
+    text = " ".join("abcdefgh"[i % 8] for i in range(step * len(suspected) + shared))
+    tokenizer = (tiny_model / "tokenizer.json").read_bytes()
+    windower = Windower(tokenizer, max_tokens=room + 2, overlap=shared)
+    grid = windower(text)
+    spans = [
+        (2 * step * i, 2 * (step * (i + 1) + shared) - 1, 0.9 if bad else 0.1)
+        for i, bad in enumerate(suspected)
+    ]
+    [found] = Suspicion([spans], 0.5, True).cut([grid], windower)
+    tokens = [set(range(window.begin, window.end, 2)) for window in found]
+    assert set().union(*tokens) == set(range(0, len(text), 2))
+    assert all(len(own) <= room for own in tokens)
+    if len(grid) == 1 or not any(suspected) or all(suspected):
+        assert list(found) == grid
+        return
+    read = {
+        place
+        for i, (begin, end, score) in enumerate(spans)
+        if score > 0.5
+        for place in range(
+            begin if i == 0 else min(begin, sum(spans[i - 1][:2]) // 2),
+            end if i + 1 == len(spans) else max(end, sum(spans[i + 1][:2]) // 2),
+        )
+    } & set(range(0, len(text), 2))
+    for own in tokens:  # no window is read for what is not suspected nor beside it
+        assert own <= read or not own & read
+    bad = {place for begin, end, score in spans if score > 0.5 for place in range(begin, end)}
+    logits = Suspicion([spans], 0.5, True).logits([found])[0]
+    assert [logit > 0 for logit in logits] == [bool(own & bad) for own in tokens]
+
+
+def test_a_text_that_was_not_read_whole_is_not_cut(tiny_model):
+    windower = Windower((tiny_model / "tokenizer.json").read_bytes(), max_tokens=12, overlap=2)
+    grid = windower(LONG)
+    spans = [[(0, 40, 0.9), (30, 80, 0.1)]]
+    assert Suspicion(spans, 0.5, False).cut([grid], windower) == [grid]
+    assert Suspicion(spans, 0.5, True).cut([grid], windower) != [grid]
+    # Nor one whose first and last part alone are read: its tokens are of two pieces.
+    pieces = windower.windows(LONG, 200).windows
+    assert windower.cut(pieces, [50]) is pieces
 
 
 def test_the_most_suspicious_window_is_read_first(pair, tiny_model):
@@ -146,4 +203,6 @@ def test_nothing_is_left_out_from_where_nothing_is_asked(tiny_model):
     assert early._first.scanner.scan(LONG).score > 0.2, "else nothing is asked"
     for warn in (0.01, 0.5):
         early.scan(LONG, policy=Policy(block_threshold=0.9, warn_threshold=warn))
-    assert [item.read_from for item in seen] == [0.01, 0.2]
+    windows = early._first.scanner.scan(LONG).windows
+    assert [item.read_from for item in seen] == [0.01, asks_from(0.2, windows)]
+    assert asks_from(0.2, windows) > 0.01 and all(item.whole for item in seen)

@@ -124,8 +124,7 @@ class Batcher:
             reading.characters = len(text)
             return _Item(text, reading, [()])
         reader = self._reader
-        parts = reader.tokenise(text, reading, plan)
-        order = reader.choose(text, parts, reading, plan)
+        parts, order = reader.choose(text, reader.tokenise(text, reading, plan), reading, plan)
         stop_at = reader.stop_at(reading, plan, explain)
         if stop_at is not None and len(order) > 1:
             # Which of them are read depends on what the first ones say: not in company.

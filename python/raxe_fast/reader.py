@@ -136,40 +136,40 @@ class Reader:
 
     def choose(
         self, text: str, parts: Sequence[Sequence[Window]], reading: Reading, plan: Plan
-    ) -> list[Place]:
-        """The windows that the encoder is to read, in that order: without screening all, what is
-        read for the whole text first, for time may run out; else what is not cleared, the worst
-        first. ``reading`` gets what was cleared. Where a small model has said what it thinks of the
-        windows, that takes the place of screening."""
-        places = [
-            (part, i)
-            for part in _by_place(len(parts), reading.place)
-            for i in range(len(parts[part]))
-        ]
+    ) -> tuple[Sequence[Sequence[Window]], list[Place]]:
+        """The windows of each part, and those that the encoder is to read, in that order: without
+        screening all, what is read for the whole text first, for time may run out; else what is not
+        cleared, the worst first. ``reading`` gets what was cleared. Where a small model has said
+        what it thinks of the text, that takes the place of screening, and the windows are cut
+        around what it suspects."""
+        places = _places(parts, reading.place)
         # Screening clears next to nothing that a small model is unsure about (docs/decisions.md),
         # and one window needs no order.
         if plan.asked and len(places) == 1:
-            return places
+            return parts, places
         begun = perf_counter_ns()
+        chosen: Sequence[Sequence[Window]] = parts
         if plan.suspicion is not None:
             clear_below = plan.suspicion.clear_below
-            logits = plan.suspicion.logits(parts)
+            chosen = plan.suspicion.cut(parts, self._windower)
+            logits = plan.suspicion.logits(chosen)
             by = "the small model"
             reading.cleared_by = "small model"
         elif self._screen is not None and plan.clear_below is not None:
             clear_below, by = plan.clear_below, "screening"
             logits = self._screened(self._screen, text, parts, reading)
         else:
-            return places
+            return parts, places
         reading.screen_ns = perf_counter_ns() - begun
         reading.counts = self._counts(parts, reading.place)
+        places = _places(chosen, reading.place)
         # NaN is below nothing: only a number can clear.
         left = [(part, i) for part, i in places if not logits[part][i] < clear_below]
-        if len(left) < len(places):
-            rules = self._rules(text, reading)
-            if max(item.rule_score for item in rules) >= plan.thresholds.rule_warn:
-                left = places
-        _note_cleared(parts, logits, left, reading)
+        if len(left) < len(places) and self._must_read_all(text, reading, plan):
+            if plan.suspicion is not None:
+                chosen, logits = parts, plan.suspicion.logits(parts)
+            left = places = _places(chosen, reading.place)
+        _note_cleared(chosen, logits, left, reading)
 
         def suspicion(place: Place) -> float:
             logit = logits[place[0]][place[1]]
@@ -185,7 +185,12 @@ class Reader:
                 "all of the text."
             )
             del left[self._max_windows :]
-        return left
+        return chosen, left
+
+    def _must_read_all(self, text: str, reading: Reading, plan: Plan) -> bool:
+        """Whether trigger phrases say that there may be something: nothing is cleared then."""
+        rules = self._rules(text, reading)
+        return max(item.rule_score for item in rules) >= plan.thresholds.rule_warn
 
     def _screened(
         self, screen: Screen, text: str, parts: Sequence[Sequence[Window]], reading: Reading
@@ -291,12 +296,12 @@ class Reader:
         self, text: str, reading: Reading, plan: Plan, explain: bool
     ) -> list[npt.NDArray[np.float32]]:
         try:
-            parts = self.tokenise(text, reading, plan)
+            parts: Sequence[Sequence[Window]] = self.tokenise(text, reading, plan)
         except Exception as error:
             reading.views, reading.place = (), 0
             reading.fail(f"the tokeniser failed ({type(error).__name__}: {error})")
             return []
-        order = self.choose(text, parts, reading, plan)
+        parts, order = self.choose(text, parts, reading, plan)
         stop_at = self.stop_at(reading, plan, explain)
         blocks, trouble = self.encode(text, parts, order, reading, stop_at)
         if trouble is not None:
@@ -332,6 +337,11 @@ class Reader:
             [rules[part]],
         )
         return found[0].score
+
+
+def _places(parts: Sequence[Sequence[Window]], place: int) -> list[Place]:
+    """All windows of all parts, those of the part that is read for the whole text first."""
+    return [(part, i) for part in _by_place(len(parts), place) for i in range(len(parts[part]))]
 
 
 def _by_place(parts: int, place: int) -> list[int]:

@@ -1,7 +1,10 @@
 """Where in a text a small model sees an attack: what the large one reads of it, and in which order.
 
-Both cut a text into windows of their own; a window of the large model is as suspicious as the most
-suspicious one of the small model that it shares a character with.
+Both cut a text into windows of their own. A text of several windows of the large model is cut anew
+for it, around what the small one suspects: where that is a matter of one small window, a large one
+on the fixed grid would be five times as much, and more often two.
+A window of the large model is as suspicious as the most suspicious one of the small model that it
+shares a character with.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from math import inf, log, nan
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from raxe_fast.windows import Window
+    from raxe_fast.windows import Window, Windower
 
 __all__ = ["Suspicion", "suspicion_of"]
 
@@ -21,15 +24,44 @@ _Span = tuple[int, int, float]  # code points [begin, end) of a part, and the sc
 
 class Suspicion(NamedTuple):
     """``spans``: for a text and each of its views the windows of the small model in reading order,
-    with their scores. The large model does not read windows below ``read_from``."""
+    with their scores. The large model does not read windows below ``read_from``. ``whole``: the
+    small model has read all of the text."""
 
     spans: Sequence[Sequence[_Span]]
     read_from: float
+    whole: bool = False
 
     @property
     def clear_below(self) -> float:
         """``read_from`` as a logit."""
         return _logit(self.read_from)
+
+    def cut(self, parts: Sequence[Sequence[Window]], windower: Windower) -> list[Sequence[Window]]:
+        """The parts with windows of the large model's that begin and end with what is suspected.
+
+        Parts of one window stay as they are, and all do where the small model has not read the
+        whole text: between what it suspects there may be what it does not know.
+        """
+        return [
+            windower.cut(windows, self._borders(spans))
+            if self.whole and len(windows) > 1
+            else windows
+            for windows, spans in zip(parts, self.spans, strict=True)
+        ]
+
+    def _borders(self, spans: Sequence[_Span]) -> list[int]:
+        """Where stretches of suspected windows begin and end, in order. To each belongs half of the
+        windows beside it: an order is read with what it stands in."""
+        suspected = [score >= self.read_from for *_, score in spans]
+        borders = []
+        for i, (begin, end, _) in enumerate(spans):
+            if not suspected[i]:
+                continue
+            if i > 0 and not suspected[i - 1]:
+                borders.append(min(begin, _middle(spans[i - 1])))
+            if i + 1 < len(spans) and not suspected[i + 1]:
+                borders.append(max(end, _middle(spans[i + 1])))
+        return borders
 
     def logits(self, parts: Sequence[Sequence[Window]]) -> list[list[float]]:
         """The logit of an attack for each window of the large model; NaN for one that the small
@@ -41,7 +73,7 @@ class Suspicion(NamedTuple):
 
 
 def suspicion_of(
-    windows: Sequence[Sequence[Window]], scores: Sequence[float], read_from: float
+    windows: Sequence[Sequence[Window]], scores: Sequence[float], read_from: float, whole: bool
 ) -> Suspicion | None:
     """From the windows that the small model read of each part and their scores in that order; None
     where these do not belong together."""
@@ -52,7 +84,11 @@ def suspicion_of(
         [(w.begin, w.end, score) for w, score in zip(part, islice(left, len(part)), strict=True)]
         for part in windows
     ]
-    return Suspicion(spans, read_from)
+    return Suspicion(spans, read_from, whole)
+
+
+def _middle(span: _Span) -> int:
+    return (span[0] + span[1]) // 2
 
 
 def _highest(window: Window, spans: Sequence[_Span]) -> float:

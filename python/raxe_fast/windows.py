@@ -172,17 +172,40 @@ class Windower:
             True,
         )
 
+    def cut(self, windows: Sequence[Window], borders: Sequence[int]) -> Sequence[Window]:
+        """The tokens of a text's windows in windows that no border lies within.
+
+        ``borders``: code points of the text, ascending; a token belongs to the side on which it
+        begins. Between two of them the tokens are cut as those of a text are, so that each is in a
+        window. Windows stay as they are where they do not have all their tokens from one piece of
+        text (see :meth:`windows`).
+        """
+        first, last = windows[0].source, windows[-1].source
+        if not borders or first is None or last is None or first[0] is not last[0]:
+            return windows
+        tokens, start, offset = first
+        stop = last[1] + windows[-1].ids.shape[1] - 2
+        found = []
+        for border in (*borders, None):
+            until = stop if border is None else _token_from(tokens, border - offset, start, stop)
+            if until > start:
+                found += [self._window(tokens, *r, offset) for r in self._ranges(start, until)]
+            start = until
+        return found
+
+    def _ranges(self, start: int, stop: int) -> list[tuple[int, int]]:
+        """Tokens [start, stop) in windows; the last one is the first that reaches the end."""
+        if stop - start <= self._room:
+            return [(start, stop)]
+        starts = range(start, stop - self._overlap, self._room - self._overlap)
+        return [(at, min(at + self._room, stop)) for at in starts]
+
     def _part(self, text: str, offset: int) -> tuple[list[Window], list[tuple[int, int]], int]:
         """All windows of a text that starts ``offset`` code points into the original, the token
         range of each, and the number of tokens."""
         tokens = self._encode(text)
-        count = len(tokens)
-        if count <= self._room:
-            return [self._window(tokens, 0, count, offset)], [(0, count)], count
-        # The last window is the first that reaches the end.
-        starts = range(0, count - self._overlap, self._room - self._overlap)
-        ranges = [(start, min(start + self._room, count)) for start in starts]
-        return [self._window(tokens, *r, offset) for r in ranges], ranges, count
+        ranges = self._ranges(0, len(tokens))
+        return [self._window(tokens, *r, offset) for r in ranges], ranges, len(tokens)
 
     def _window(self, tokens: Tokens, start: int, stop: int, offset: int) -> Window:
         row = tokens.row(start, stop, self._cls, self._sep)
@@ -190,6 +213,17 @@ class Windower:
             return Window(row, offset, offset)
         begin, end = tokens.token_to_chars(start)[0], tokens.token_to_chars(stop - 1)[1]
         return Window(row, offset + begin, offset + end, (tokens, start, offset))
+
+
+def _token_from(tokens: Tokens, place: int, low: int, high: int) -> int:
+    """The first of tokens [low, high) that begins at ``place`` or later; ``high`` if none does."""
+    while low < high:
+        middle = (low + high) // 2
+        if tokens.token_to_chars(middle)[0] < place:
+            low = middle + 1
+        else:
+            high = middle
+    return low
 
 
 def _covered(ranges: Sequence[tuple[int, int]]) -> int:
