@@ -153,10 +153,9 @@ class Reader:
             clear_below = plan.suspicion.clear_below
             chosen = plan.suspicion.cut(parts, self._windower)
             logits = plan.suspicion.logits(chosen)
-            by = "the small model"
             reading.cleared_by = "small model"
         elif self._screen is not None and plan.clear_below is not None:
-            clear_below, by = plan.clear_below, "screening"
+            clear_below = plan.clear_below
             logits = self._screened(self._screen, text, parts, reading)
         else:
             return parts, places
@@ -180,9 +179,9 @@ class Reader:
         if len(left) > self._max_windows:
             reading.complete = False
             reading.notes.append(
-                f"Too long: of {len(left)} windows that {by} did not clear the encoder read "
-                f"the {self._max_windows} most suspicious ones; trigger phrases were searched in "
-                "all of the text."
+                f"Too long: of {len(left)} windows that the {reading.cleared_by} did not clear the "
+                f"encoder read the {self._max_windows} most suspicious ones; trigger phrases were "
+                "searched in all of the text."
             )
             del left[self._max_windows :]
         return chosen, left
