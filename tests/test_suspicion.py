@@ -3,6 +3,7 @@ and against the large model alone."""
 
 from __future__ import annotations
 
+from base64 import b64encode
 from dataclasses import replace
 from math import exp, inf, isnan
 
@@ -120,9 +121,9 @@ def test_windows_are_cut_around_what_is_suspected(tiny_model, suspected, step, s
     tokens = [set(range(window.begin, window.end, 2)) for window in found]
     assert set().union(*tokens) == set(range(0, len(text), 2))
     assert all(len(own) <= room for own in tokens)
-    if len(grid) == 1 or not any(suspected) or all(suspected):
-        assert list(found) == grid
+    if found is grid:
         return
+    assert len(grid) > 1 and any(suspected) and not all(suspected)
     read = {
         place
         for i, (begin, end, score) in enumerate(spans)
@@ -135,8 +136,12 @@ def test_windows_are_cut_around_what_is_suspected(tiny_model, suspected, step, s
     for own in tokens:  # no window is read for what is not suspected nor beside it
         assert own <= read or not own & read
     bad = {place for begin, end, score in spans if score > 0.5 for place in range(begin, end)}
-    logits = Suspicion([spans], 0.5, True).logits([found])[0]
+    [logits], [before] = (Suspicion([spans], 0.5, True).logits([w]) for w in (found, grid))
     assert [logit > 0 for logit in logits] == [bool(own & bad) for own in tokens]
+    # It is worth it: fewer tokens to read, in no more windows.
+    to_read = [[w.ids.size for w, logit in zip(*item, strict=True) if logit > 0]
+               for item in ((found, logits), (grid, before))]  # fmt: skip
+    assert len(to_read[0]) <= len(to_read[1]) and sum(to_read[0]) < sum(to_read[1])
 
 
 def test_a_text_that_was_not_read_whole_is_not_cut(tiny_model):
@@ -148,6 +153,27 @@ def test_a_text_that_was_not_read_whole_is_not_cut(tiny_model):
     # Nor one whose first and last part alone are read: its tokens are of two pieces.
     pieces = windower.windows(LONG, 200).windows
     assert windower.cut(pieces, [50]) is pieces
+
+
+@pytest.mark.parametrize("explain", [False, True])
+@pytest.mark.parametrize("families", [None, {"jailbreak"}])
+@pytest.mark.parametrize("every", [2, 3, 5])
+@pytest.mark.parametrize("max_windows", [2, 4, 64])
+def test_suspicion_here_and_there(pair, tiny_model, every, families, explain, max_windows):
+    """Many stretches, of the text and of a part of it in base64: all of them are read and scored,
+    with no more windows left out than the large model alone would leave out."""
+    hidden = b64encode(LONG.encode()).decode()
+    for text in (LONG, LONG * 3, f"{LONG} {hidden}"):
+        counted = iter(range(10_000))
+        scanner = pair(lambda w: 0.5 if next(counted) % every == 0 else 0.01,  # noqa: B023
+                       max_windows=max_windows)  # fmt: skip
+        policy = Policy(block_threshold=1.0, families=families)
+        result = scanner.scan(text, policy=policy, explain=explain)
+        assert result.status in ("ok", "partial") and result.error is None
+        assert result.windows == len(result.window_scores) > 0
+        grid = Scanner(tiny_model, max_windows=max_windows).scan(text)
+        if grid.status == "ok":
+            assert result.status == "ok"
 
 
 def test_the_most_suspicious_window_is_read_first(pair, tiny_model):

@@ -198,7 +198,12 @@ PyForest treelite_forest(const nb::bytes& data) {
 }
 
 auto treelite_arrays(const nb::bytes& data) {
-  rf::ForestArrays arrays = rf::read_treelite(view_of(data));
+  const std::string_view content = view_of(data);
+  rf::ForestArrays arrays;
+  {
+    nb::gil_scoped_release release;
+    arrays = rf::read_treelite(content);
+  }
   const auto numpy = []<typename T>(std::vector<T>& values) {
     const std::size_t size = values.size();
     return to_numpy<T, 1>(std::move(values), {size});

@@ -35,7 +35,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
 
 from raxe_fast.common_words import COMMON_WORDS
 from raxe_fast.decode import MAX_DECODED, find_views
@@ -68,8 +67,11 @@ _IGNORABLE = "\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200e\u200f\u202a-\u20
 _NOT_NOISE = re.compile(f"[{_IGNORABLE}\u3164\uffa0\U000e0000-\U000e01ef]")
 
 _WORD = re.compile(r"[^\W\d_]+")
+# Nothing parts ideographs from what is written beside them.
+_SCRIPT_WORD = re.compile(rf"(?:(?=[{_IDEOGRAPHS}])[^\W\d_])+|(?:(?![{_IDEOGRAPHS}])[^\W\d_])+")
 _CORE = re.compile(r"[^\W\d_](?:.*[^\W\d_])?", re.DOTALL)
 _TOGETHER = re.compile(r"[^\W_]{2}")
+_COMMON = re.compile("|".join(sorted(w for w in COMMON_WORDS if len(w) > 4)), re.IGNORECASE)
 _GLUED = re.compile(r"[A-Za-z][!|+]+[A-Za-z]|[A-Za-z]{2}[@$]+[A-Za-z]{2}")
 _SPELLED_WORD = 15
 _SPELLED_MEAN = 7
@@ -105,18 +107,6 @@ class Parts:
 
 
 _AS_IT_STANDS = Parts((), 0)
-
-
-# Compiled when they are first needed: few texts do, and the two take longer than all the others.
-@cache
-def _script_words() -> re.Pattern[str]:
-    """Words; nothing parts ideographs from what is written beside them."""
-    return re.compile(rf"(?:(?=[{_IDEOGRAPHS}])[^\W\d_])+|(?:(?![{_IDEOGRAPHS}])[^\W\d_])+")
-
-
-@cache
-def _common_words() -> re.Pattern[str]:
-    return re.compile("|".join(sorted(w for w in COMMON_WORDS if len(w) > 4)), re.IGNORECASE)
 
 
 def parts_of(text: str, max_chars: int | None = None) -> Parts:
@@ -158,7 +148,7 @@ def _covers(text: str, view: View) -> bool:
 def _loses_nothing(span: str, view: View) -> bool:
     kind = view.kind
     if set(kind.split(" > ")) <= _CODES:
-        return len(_common_words().findall(span)) < 2
+        return len(_COMMON.findall(span)) < 2
     if kind in _HIDDEN:
         return not _has_letters(span)
     if kind in _ESCAPES:
@@ -185,7 +175,7 @@ def _reads_like_text(text: str) -> bool:
 
 def _words(text: str) -> Iterable[str]:
     """The runs of letters, in lower case."""
-    return _script_words().findall(text.lower())
+    return _SCRIPT_WORD.findall(text.lower())
 
 
 def _tokens(text: str) -> Iterable[str]:

@@ -36,8 +36,8 @@ FIRST_MODEL = "raxe-mini-v7"
 ASK_FROM = 0.12
 ASK_BELOW = 0.9
 # The score of a text is weighed for the number of its windows, and the order planted in a long
-# document is one of many. Chosen on dev, too: nine points more of such orders are found with as
-# little said of the documents without them.
+# document is one of many. Chosen on dev, too, where a tenth more of such orders is found
+# (docs/decisions.md).
 MANY_WINDOWS = 5
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from math import inf, isnan, nan
 from time import perf_counter_ns
@@ -160,7 +161,6 @@ class Reader:
         else:
             return parts, places
         reading.screen_ns = perf_counter_ns() - begun
-        reading.counts = self._counts(parts, reading.place)
         places = _places(chosen, reading.place)
         # NaN is below nothing: only a number can clear.
         left = [(part, i) for part, i in places if not logits[part][i] < clear_below]
@@ -184,6 +184,7 @@ class Reader:
                 "searched in all of the text."
             )
             del left[self._max_windows :]
+        reading.counts = self._counts(parts, reading.place, left)
         return chosen, left
 
     def _must_read_all(self, text: str, reading: Reading, plan: Plan) -> bool:
@@ -202,20 +203,18 @@ class Reader:
             reading.notes.append(f"Screening failed ({error}): the encoder was asked for all.")
             return [[nan] * len(windows) for windows in parts]
 
-    def _counts(self, parts: Sequence[Sequence[Window]], place: int) -> list[int]:
+    def _counts(
+        self, parts: Sequence[Sequence[Window]], place: int, read: Sequence[Place]
+    ) -> list[int]:
         """The windows of each part that the encoder would read without screening: a window's score
-        depends on how many others its text has."""
-        if len(parts) == 1:
-            return [min(len(parts[0]), self._max_windows)]
+        depends on how many others its text has. Never fewer than those that it is to read."""
         counts = [len(windows) for windows in parts]
         room = self._max_windows
         for part in _by_place(len(parts), place):
             counts[part] = min(counts[part], room)
             room -= counts[part]
-        # One that is read all the same has itself at least.
-        return [
-            max(1, count) if windows else 0 for count, windows in zip(counts, parts, strict=True)
-        ]
+        reads = Counter(part for part, _ in read)
+        return [max(count, reads[part]) for part, count in enumerate(counts)]
 
     def stop_at(self, reading: Reading, plan: Plan, explain: bool) -> float | None:
         """The score at which the first window that has it decides a text; None: all are read.

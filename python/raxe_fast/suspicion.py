@@ -39,15 +39,25 @@ class Suspicion(NamedTuple):
     def cut(self, parts: Sequence[Sequence[Window]], windower: Windower) -> list[Sequence[Window]]:
         """The parts with windows of the large model's that begin and end with what is suspected.
 
-        Parts of one window stay as they are, and all do where the small model has not read the
-        whole text: between what it suspects there may be what it does not know.
+        A part stays as it is where that does not save tokens or takes more windows to read, and all
+        do where the small model has not read the whole text: between what it suspects there may be
+        what it does not know.
         """
         return [
-            windower.cut(windows, self._borders(spans))
-            if self.whole and len(windows) > 1
-            else windows
+            self._cut(windows, spans, windower) if self.whole and len(windows) > 1 else windows
             for windows, spans in zip(parts, self.spans, strict=True)
         ]
+
+    def _cut(
+        self, windows: Sequence[Window], spans: Sequence[_Span], windower: Windower
+    ) -> Sequence[Window]:
+        found = windower.cut(windows, self._borders(spans))
+        cut, grid = self._to_read(found, spans), self._to_read(windows, spans)
+        return found if len(cut) <= len(grid) and sum(cut) < sum(grid) else windows
+
+    def _to_read(self, windows: Sequence[Window], spans: Sequence[_Span]) -> list[int]:
+        """The tokens of each window that is not cleared."""
+        return [w.ids.shape[1] for w in windows if not _highest(w, spans) < self.read_from]
 
     def _borders(self, spans: Sequence[_Span]) -> list[int]:
         """Where stretches of suspected windows begin and end, in order. To each belongs half of the

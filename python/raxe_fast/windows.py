@@ -175,10 +175,10 @@ class Windower:
     def cut(self, windows: Sequence[Window], borders: Sequence[int]) -> Sequence[Window]:
         """The tokens of a text's windows in windows that no border lies within.
 
-        ``borders``: code points of the text, ascending; a token belongs to the side on which it
-        begins. Between two of them the tokens are cut as those of a text are, so that each is in a
-        window. Windows stay as they are where they do not have all their tokens from one piece of
-        text (see :meth:`windows`).
+        ``borders``: code points of the text; a token belongs to the side on which it begins, and a
+        border before the last one parts nothing. Between two of them the tokens are cut as those of
+        a text are, so that each is in a window. Windows stay as they are where they do not have all
+        their tokens from one piece of text (see :meth:`windows`).
         """
         first, last = windows[0].source, windows[-1].source
         if not borders or first is None or last is None or first[0] is not last[0]:

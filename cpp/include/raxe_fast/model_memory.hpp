@@ -17,7 +17,8 @@ inline constexpr std::size_t kModelAlignment = 64;
 void model_free(void* memory) noexcept;
 
 // Asks the C library to give the system what it holds of freed memory: loading a model frees several
-// times what an allocator keeps for later. A millisecond. Does nothing without glibc.
+// times what an allocator keeps for later. It goes through all that the process has freed: a
+// millisecond where that is little. Does nothing without glibc.
 void release_freed_memory() noexcept;
 
 template <class T>

@@ -49,15 +49,15 @@ class Inputs:
         own = read_own_texts() if options.own_texts and options.limit is None else []
         seen, held = options.holdout.split(records)
         own = [item for item in own if not options.holdout.contains(item.record)]
-        if not any(r.label == 1 for r in seen) or not any(r.label == 0 for r in seen):
-            raise CorpusError("training needs attacks and harmless texts", path=path)
         made: list[Augmented] = list(own)
         if options.augment is not None:
             material = [*seen, *(item.record for item in own)]
             made += augment(material, replace(options.augment, folds=options.holdout.folds))
         # Left out last: what an attack hides in an encoding is material for augmentation.
-        seen = [r for r in seen if _can_be_read(r, options.unread)]
-        made = [m for m in made if _can_be_read(m.record, options.unread)]
+        seen = [r for r in seen if _shows(r, options.unread)]
+        made = [m for m in made if _shows(m.record, options.unread)]
+        if {r.label for r in seen} != {0, 1}:
+            raise CorpusError("training needs attacks that show and harmless texts", path=path)
         classes = Classes.of([*seen, *(item.record for item in made)])
         tokenizer, specials = prepare_tokenizer(source)
         text = tokenizer.decode()
@@ -75,11 +75,13 @@ class Inputs:
         )
 
 
-def _can_be_read(record: Record, unread: frozenset[str]) -> bool:
-    """Whether an attack shows in what the tokenizer makes of its text.
+def _shows(record: Record, unread: frozenset[str]) -> bool:
+    """Whether a text is learnt from: not an attack of an encoding that is decoded first, nor one
+    with characters that the tokenizer drops.
 
-    It drops the characters of "Hello!" that hide an order: with the label of an attack, the
-    greeting that is left would be learnt as one. The scanner decodes them and reads them apart.
+    It drops those of "Hello!" that hide an order: with the label of an attack, the greeting that is
+    left would be learnt as one. The scanner decodes them and reads them apart. The few attacks that
+    show although they hide something, too, are left out with them.
     """
     if record.label == 0:
         return True
