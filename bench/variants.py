@@ -95,7 +95,9 @@ def prepare(options: argparse.Namespace, encoder: str, frozen: bool) -> Prepared
     else:
         needed = [record for record in corpus.records if record.label == 1 or unseen(record)]
     splits = {
-        name: embed_split(name, part, files, options.cache, cap=cap, jobs=options.jobs)
+        name: embed_split(
+            name, part, files, options.cache, cap=cap, jobs=options.jobs, learnt=name == "train"
+        )
         for name, part, cap in (
             ("train", replace(corpus, records=needed), options.window_cap),
             ("dev", read("dev"), None),

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from raxe_fast.decode_folding import hidden_views
 from raxe_fast.errors import CorpusError
 from raxe_fast.training.augment import Augmented, augment
 from raxe_fast.training.corpus import Record, find_split, read_corpus
+from raxe_fast.training.covers import is_cover
 from raxe_fast.training.encoder_export import prepare_tokenizer
 from raxe_fast.training.encoder_source import EncoderSource
 from raxe_fast.training.finetune_data import Classes, TrainingSet, build_set
@@ -18,8 +18,6 @@ from raxe_fast.training.finetune_options import FinetuneOptions
 from raxe_fast.training.own_data import read_own_texts
 
 __all__ = ["Inputs"]
-
-_HIDDEN_LIMIT = 64  # code points to decode; that there are some is all that counts here
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +74,9 @@ class Inputs:
 
 
 def _shows(record: Record, unread: frozenset[str]) -> bool:
-    """Whether a text is learnt from: not an attack of an encoding that is decoded first, nor one
-    with characters that the tokenizer drops.
-
-    It drops those of "Hello!" that hide an order: with the label of an attack, the greeting that is
-    left would be learnt as one. The scanner decodes them and reads them apart. The few attacks that
-    show although they hide something, too, are left out with them.
-    """
-    if record.label == 0:
-        return True
-    return record.subfamily not in unread and not hidden_views(record.text, _HIDDEN_LIMIT)
+    """Whether an attack shows in what an encoder reads: it is not of an encoding that is decoded
+    first, and not hidden. Harmless texts are learnt from as they are."""
+    return record.label == 0 or (record.subfamily not in unread and not is_cover(record))
 
 
 def _digest(records: Iterable[Record]) -> str:

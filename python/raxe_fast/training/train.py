@@ -188,7 +188,9 @@ def _train(
             shares = replace(options.augment, folds=folds)
             made = [item.record for item in augment(material, shares)]
     splits = {
-        "train": embed("train", replace(corpus, records=needed + made), cap=options.window_cap),
+        "train": embed(
+            "train", replace(corpus, records=needed + made), cap=options.window_cap, learnt=True
+        ),
         "dev": embed("dev", read("dev"), cap=None),
     }
     clock.done("embed")

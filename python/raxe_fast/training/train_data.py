@@ -12,6 +12,7 @@ import numpy as np
 from raxe_fast.decode_whole import parts_of
 from raxe_fast.errors import CorpusError
 from raxe_fast.training.corpus import Corpus, Record
+from raxe_fast.training.covers import is_cover
 from raxe_fast.training.embed import Embedded, EncoderFiles, embed_texts
 from raxe_fast.training.finetune_output import HEADS_FILE
 from raxe_fast.training.metrics import Floats, Ints
@@ -25,7 +26,7 @@ class Split:
 
     ``texts`` are what was embedded: the text of each record, or what it says decoded where the
     scanner reads that in its place (decode_whole.py), followed by what its other encoded parts say,
-    which the scanner reads as texts of their own; ``record_of`` (texts,) says whose they are, in
+    which the scanner reads as texts of their own (a cover is left out, see :func:`embed_split`); ``record_of`` (texts,) says whose they are, in
     ascending order.
     """
 
@@ -102,15 +103,27 @@ def prepare_encoder(encoder: str, work: Path, precision: str) -> EncoderFiles:
 
 
 def embed_split(
-    name: str, corpus: Corpus, files: EncoderFiles, cache: Path, *, cap: int | None, jobs: int
+    name: str,
+    corpus: Corpus,
+    files: EncoderFiles,
+    cache: Path,
+    *,
+    cap: int | None,
+    jobs: int,
+    learnt: bool = False,
 ) -> Split:
-    """Embeds the records of one split, at most `cap` windows of each text (None: all)."""
+    """Embeds the records of one split, at most `cap` windows of each text (None: all).
+
+    ``learnt``: what hides an attack is left out, where what it hides is there."""
     texts: list[str] = []
     record_of: list[int] = []
-    for number, text in enumerate(corpus.texts):
-        parts = parts_of(text).texts(text)
-        texts += parts
-        record_of += [number] * len(parts)
+    for number, record in enumerate(corpus.records):
+        parts = parts_of(record.text)
+        read = parts.texts(record.text)
+        if learnt and parts.place == 0 and len(read) > 1 and is_cover(record):
+            del read[0]
+        texts += read
+        record_of += [number] * len(read)
     embedded = embed_texts(texts, files, cache, cap=cap, jobs=jobs, title=f"embed {name}")
     return Split(corpus, embedded, texts, np.array(record_of, dtype=np.int64))
 
