@@ -26,8 +26,8 @@ class Split:
 
     ``texts`` are what was embedded: the text of each record, or what it says decoded where the
     scanner reads that in its place (decode_whole.py), followed by what its other encoded parts say,
-    which the scanner reads as texts of their own (a cover is left out, see :func:`embed_split`); ``record_of`` (texts,) says whose they are, in
-    ascending order.
+    which the scanner reads as texts of their own (a cover is left out, see :func:`embed_split`);
+    ``record_of`` (texts,) says whose they are, in ascending order.
     """
 
     corpus: Corpus
