@@ -1,6 +1,6 @@
 """What an encoder loses when it is made smaller without training: fewer bits, zeros, heads, layers.
 
-    python bench/compression.py --encoder models/raxe-l6-v6/raxe-l6-v6.raxe \
+    python bench/compression.py --encoder models/raxe-l6-v7/raxe-l6-v7.raxe \
         --corpus ../shared/data/dev.jsonl.gz --texts 2000 --output compression.json
 
 Needs `pip install ".[finetune,bench]"`. Each variant is scored by the encoder's own linear head and

@@ -1,8 +1,8 @@
 """Accuracy against the p95 of the natural mix, a point for each model and way to run it.
 
     python bench/frontier.py --mix ../shared/data/test.jsonl.gz --output frontier.json \
-        --point "encoder alone=raxe-l6-v6,report.json,unscreened" \
-        --point "small=raxe-mini-v7,mini.json"
+        --point "encoder alone=raxe-l6-v7,report.json,unscreened" \
+        --point "small=raxe-mini-v8,mini.json"
     python bench/frontier.py --cascade cascade.json --output frontier.json
 
 A report is what `raxe-fast evaluate --output` or `raxe-fast train` wrote. A cascade's record (what

@@ -3,7 +3,7 @@
 
 set(_raxe_model "${RAXE_FAST_MODEL}")
 if(_raxe_model STREQUAL "auto")
-  set(_raxe_model "${CMAKE_CURRENT_SOURCE_DIR}/models/raxe-l6-v6/raxe-l6-v6.raxe")
+  set(_raxe_model "${CMAKE_CURRENT_SOURCE_DIR}/models/raxe-l6-v7/raxe-l6-v7.raxe")
   if(NOT EXISTS "${_raxe_model}")
     set(_raxe_model "")
   endif()

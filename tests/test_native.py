@@ -23,7 +23,7 @@ from raxe_fast.native import NativeEncoder, _layer
 from raxe_fast.onnx_reader import Graph, read_onnx
 from raxe_fast.selftest import MIN_COSINE, check_encoder
 
-SHIPPED = Path(__file__).parents[1] / "models" / "raxe-l6-v6" / "raxe-l6-v6.raxe"
+SHIPPED = Path(__file__).parents[1] / "models" / "raxe-l6-v7" / "raxe-l6-v7.raxe"
 LEVELS = ["scalar", "avx2", "avx512", "amx"]
 AVAILABLE = LEVELS[: LEVELS.index(_core.detected_isa()) + 1]
 LAYERS, HEADS, HIDDEN, POSITIONS = 2, 4, 32, 64  # of the tiny model

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DEFAULT_MODEL", "ForestKind", "Model", "installed_models", "load_model", "resolve"]
 
-DEFAULT_MODEL = "raxe-l6-v6"
+DEFAULT_MODEL = "raxe-l6-v7"
 ForestKind = Literal["auto", "compiled", "packed"]
 _T = TypeVar("_T")
 
