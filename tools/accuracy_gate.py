@@ -1,9 +1,10 @@
-"""Fails if an installed model does worse on a sample of dev than its report says.
+"""Fails if an installed model does worse on dev than its report says.
 
-A sample of dev goes through the installed scanner, with each of the repository's models; recall and
-false-positive rate are compared with the counts that the model's report recorded for all of dev.
-The gate fails when the recorded rate lies beyond the sample's 99.9 % interval on the bad side, so
-it fails on a real loss and not on the luck of the draw. Without the corpus it says so and passes.
+All of dev goes through the installed scanner, with each of the repository's models; missed attacks
+and false alarms are compared with the counts that the model's report recorded for the same texts.
+They should be the same; a few more are let pass, for another machine's rounding. Without the corpus
+it says so and passes. (A sample was not enough: its errors are few, and one that is drawn once and
+for all is unlucky for every model.)
 """
 
 from __future__ import annotations
@@ -13,22 +14,10 @@ import os
 import subprocess
 import sys
 import tempfile
-from math import sqrt
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-SAMPLE = 1500
-Z = 3.29  # two-sided 99.9 %
-
-
-def wilson(count: int, total: int) -> tuple[float, float]:
-    """99.9 % interval of a rate (Wilson score)."""
-    if total == 0:
-        return 0.0, 1.0
-    rate = count / total
-    centre = (rate + Z * Z / (2 * total)) / (1 + Z * Z / total)
-    half = Z / (1 + Z * Z / total) * sqrt(rate * (1 - rate) / total + Z * Z / (4 * total * total))
-    return centre - half, centre + half
+SHARE, LEAST = 0.05, 2  # of errors more than recorded
 
 
 def main() -> int:
@@ -52,20 +41,18 @@ def check(path: Path, dev: Path) -> int:
         output = Path(folder) / "report.json"
         command = [sys.executable, "-m", "raxe_fast", "evaluate", "--corpus", str(dev)]
         command += ["--model", model]
-        command += ["--sample", str(SAMPLE), "--seed", "7", "--output", str(output), "--quiet"]
+        command += ["--output", str(output), "--quiet"]
         subprocess.run(command, check=True)
         report = json.loads(output.read_text(encoding="utf-8"))
-    overall = report["overall"]
     failed = report["failed_scans"] > 0
-    for name, worse_is_higher in (("recall", False), ("fpr", True)):
-        got, want = overall[name], recorded[name]["value"]
-        low, high = wilson(got["count"], got["total"])
-        bad = low > want if worse_is_higher else high < want
+    for name, kind in (("fnr", "attacks missed"), ("fpr", "false alarms")):
+        got, want = report["overall"][name], recorded[name]
+        allowed = want["count"] + max(LEAST, int(SHARE * want["count"]))
+        bad = got["count"] > allowed or got["total"] != want["total"]
         failed = failed or bad
         print(
-            f"{model} {name}: {got['value']:.4f} ({got['count']} of {got['total']}), "
-            f"recorded {want:.4f}, "
-            f"99.9 % interval {low:.4f}-{high:.4f}: {'WORSE' if bad else 'ok'}"
+            f"{model} {kind}: {got['count']} of {got['total']}, recorded {want['count']} of "
+            f"{want['total']}, allowed {allowed}: {'WORSE' if bad else 'ok'}"
         )
     return int(failed)
 
