@@ -58,6 +58,14 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
         help="the teachers read every window along with the student, in every step: for a GPU "
         "(default: one teacher reads the short texts beforehand)",
     )
+    parser.add_argument(
+        "--unlabelled",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="tokens of windows without labels, made from stretches of the texts, for every token "
+        "of the texts themselves; needs --beside (default: none)",
+    )
     parser.add_argument("--cache", type=Path, help="where the teacher's embeddings are kept")
     parser.add_argument("--jobs", type=positive, default=2, help="processes for the teacher")
     add_tuning_arguments(parser, epochs=3.0, batch_tokens=8192, rate=1e-3)
@@ -93,6 +101,7 @@ def run(args: Namespace) -> int:
             report=print_entry,
             leave_out=words,
             beside=args.beside,
+            unlabelled=args.unlabelled,
         )
     except (RaxeFastError, ValueError) as error:
         print(f"raxe-fast: {error}", file=sys.stderr)

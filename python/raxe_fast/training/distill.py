@@ -39,6 +39,7 @@ def distill(
     report: Report | None = None,
     leave_out: Sequence[str] | None = None,
     beside: bool = False,
+    unlabelled: float = 0.0,
 ) -> dict[str, Any]:
     """Trains a student of ``shape`` for the labels of ``corpus`` and for what ``teacher`` makes of
     its texts, and writes it to ``output`` as :func:`~raxe_fast.training.finetune.finetune` does.
@@ -50,18 +51,22 @@ def distill(
 
     With ``beside`` the teacher reads every window along with the student instead (see
     distill_online); that is worth it on a GPU, and ``teacher`` may then be several, asked as one.
-    A student of their own shape begins as the first of them.
+    A student of their own shape begins as the first of them. ``unlabelled`` is how many tokens of
+    windows without labels are read for every token with one (see
+    :class:`~raxe_fast.training.unlabelled.UnlabelledWindows`).
 
     Raises what :func:`~raxe_fast.training.finetune.finetune` raises, ValueError for a shape that
-    does not fit the teacher, for several teachers that do not read beside and for one that kept
-    another fold from its tuning, ModelFormatError for a teacher of other classes, and WordListError
-    for what is no list of words.
+    does not fit the teacher, for several teachers or ``unlabelled`` windows without ``beside`` and
+    for a teacher that kept another fold from its tuning, ModelFormatError for a teacher of other
+    classes, and WordListError for what is no list of words.
     """
     options = options or FinetuneOptions()
     target = Path(output)
     teachers = [teacher] if isinstance(teacher, (str, Path)) else list(teacher)
     if not teachers or (len(teachers) > 1 and not beside):
         raise ValueError("there must be one teacher, or more that read beside their student")
+    if unlabelled < 0 or (unlabelled > 0 and not beside):
+        raise ValueError("unlabelled must not be negative, and needs a teacher that reads beside")
     with ExitStack() as stack:
         folders = [stack.enter_context(encoder_folder(t, options.holdout)) for t in teachers]
         for folder in folders:
@@ -90,7 +95,7 @@ def distill(
             network = trainer.network
             readers = [read_teacher(folder, network) for folder in folders]
             trainer.learn_beside(
-                OnlineDistiller(network, readers, weights or DistillWeights(), skipped)
+                OnlineDistiller(network, readers, weights or DistillWeights(), skipped), unlabelled
             )
         trainer.report = report
         if resume:

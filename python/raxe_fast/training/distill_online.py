@@ -90,6 +90,13 @@ class OnlineDistiller(Projection):
         lesson = Lesson(lesson.embedding, lesson.binary, lesson.family, lesson.subfamily, evidence)
         return ids, mask, places, lesson
 
+    def unlabelled_loss(self, network: Network, ids: Tensor, mask: Tensor) -> Tensor:
+        """The same distance on (B, S) windows without labels, which nothing else is asked of."""
+        ids, mask, _, lesson = self.prepare(ids, mask, torch.zeros_like(ids))
+        states = network.states(ids, mask)
+        pooled, evidence = network.pool(states, mask), network.evidence(states)
+        return self.loss(network, pooled, evidence, mask, lesson)
+
     def narrow(self, rows: Sequence[NDArray[np.int32]]) -> list[NDArray[np.int32]]:
         """What the student reads of rows of token ids: many at a time, for a GPU takes as long for
         one, and mining reads a hundred thousand."""

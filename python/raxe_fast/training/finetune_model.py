@@ -77,6 +77,10 @@ class Network:
         self.source = source
         self.classes = classes
         self.device = torch.device(device)
+        if self.device.type == "cuda":
+            # cuDNN's attention makes a plan for every new shape, 40 to 60 ms each (an H100), and
+            # nearly every batch has one; torch's own kernels take 0.3 ms.
+            torch.backends.cuda.enable_cudnn_sdp(False)
         self.precision = precision
         outputs = (1, len(classes.families), len(classes.subfamilies), 1)
         self.modules = nn.ModuleDict({"encoder": encoder})

@@ -46,6 +46,7 @@ from raxe_fast.training.finetune_whole import (
 from raxe_fast.training.folds import own_sources, restored_from
 from raxe_fast.training.hardware import hardware
 from raxe_fast.training.metrics import Ints
+from raxe_fast.training.unlabelled import UnlabelledWindows
 
 if TYPE_CHECKING:
     from raxe_fast.training.distill_loss import Distiller
@@ -85,6 +86,8 @@ class Trainer:
         self.rates = [group["lr"] for group in self.optimiser.param_groups]
         self.distiller: Distiller | None = None
         self.beside: OnlineDistiller | None = None
+        self.unlabelled: UnlabelledWindows | None = None
+        self.share = 0.0
         positions = int(source.number("max_position_embeddings", 512))
         self.sampler = SamplerOptions(
             samples=options.samples or len(inputs.train),
@@ -125,11 +128,20 @@ class Trainer:
         self.distiller = distiller
         self._train_also(distiller.projection)
 
-    def learn_beside(self, beside: OnlineDistiller) -> None:
+    def learn_beside(self, beside: OnlineDistiller, unlabelled: float = 0.0) -> None:
         """Adds teachers that read along; before the run. Where whole texts are learnt from, they
-        teach in every window, and the label is asked of the worst."""
-        self.beside = beside
+        teach in every window, and the label is asked of the worst. For every token of these they
+        also teach in ``unlabelled`` tokens of windows that nobody wrote (see unlabelled)."""
+        self.beside, self.share = beside, unlabelled
         self._train_also(beside.projection)
+        if unlabelled > 0:
+            self.unlabelled = UnlabelledWindows(
+                self.inputs.train.tokens,
+                self.inputs.specials,
+                self.options.max_tokens - 2,
+                self.options.seed,
+                self.network.device,
+            )
 
     def _train_also(self, module: nn.Module) -> None:
         rate = self.options.head_rate
@@ -269,6 +281,10 @@ class Trainer:
             loss = loss + self.distiller.loss(network, embedding, index)
         if self.beside is not None and lesson is not None:
             loss = loss + self.beside.loss(network, pooled, evidence, mask, lesson)
+            if self.unlabelled is not None:
+                made = self.unlabelled.draw(round(self.share * read), self.step)
+                loss = loss + self.beside.unlabelled_loss(network, *made)
+                read += made[0].numel()
         self.optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(network.modules.parameters(), self.options.clip)
@@ -315,7 +331,7 @@ class Trainer:
         if self.distiller is not None:
             values |= self.distiller.identity()
         if self.beside is not None:
-            values |= self.beside.identity()
+            values |= self.beside.identity() | {"unlabelled": self.share}
         words = self.network.source.tensor("embeddings.word_embeddings.weight")
         values["encoder"] = hashlib.sha256(words.tobytes()).hexdigest()
         return values
