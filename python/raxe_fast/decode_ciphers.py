@@ -6,7 +6,6 @@ word takes are known in advance, so that one look at each word of a text serves 
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import cache
@@ -16,11 +15,12 @@ from string import ascii_lowercase, ascii_uppercase
 from raxe_fast.common_words import COMMON_WORDS
 from raxe_fast.decode_order import english_order
 from raxe_fast.decode_view import View, strip_edges
+from raxe_fast.lazy_pattern import lazy
 
 __all__ = ["AY_WORDS", "FORMS", "cipher_views", "dense_words", "pig_latin_views", "word_spans"]
 
-_WORD = re.compile(r"\S+")
-_CORE = re.compile(r"\w(?:[\w'\u2019-]*\w)?")
+_WORD = lazy(r"\S+")
+_CORE = lazy(r"\w(?:[\w'\u2019-]*\w)?")
 _MARKS = ".,;:?!"
 _REVERSED = 0  # transforms: 0, the shifts 1 to 25, then Atbash
 _ATBASH = 26
@@ -189,7 +189,7 @@ _ONSET_LIST = """
     st sw th tr tw wh wr kn
 """
 _ONSETS = frozenset(_ONSET_LIST.split())
-_LETTERS = re.compile(r"[A-Za-z]+(?:'[a-z]+)?")
+_LETTERS = lazy(r"[A-Za-z]+(?:'[a-z]+)?")
 
 
 def pig_latin_views(text: str, lowered: str, words: list[str], limit: int) -> list[View]:

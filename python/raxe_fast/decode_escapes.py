@@ -8,25 +8,24 @@ from collections.abc import Iterator
 from urllib.parse import unquote
 
 from raxe_fast.decode_view import View, is_printable
+from raxe_fast.lazy_pattern import lazy
 
 __all__ = ["escape_views", "morse_views"]
 
-_URL = re.compile(r"(?:%[0-9a-fA-F]{2})+")
-_HTML = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,9});")
-_UNICODE = re.compile(
-    r"\\(?:u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2}|u\{[0-9a-fA-F]{1,6}\}|U[0-9a-fA-F]{8})"
-)
-_WORD_BEFORE = re.compile(r"[A-Za-z0-9]{0,24}\Z")
-_WORD_AFTER = re.compile(r"[A-Za-z0-9]{0,24}")
+_URL = lazy(r"(?:%[0-9a-fA-F]{2})+")
+_HTML = lazy(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,9});")
+_UNICODE = lazy(r"\\(?:u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2}|u\{[0-9a-fA-F]{1,6}\}|U[0-9a-fA-F]{8})")
+_WORD_BEFORE = lazy(r"[A-Za-z0-9]{0,24}\Z")
+_WORD_AFTER = lazy(r"[A-Za-z0-9]{0,24}")
 _MIN_ESCAPES = 6
 _MAX_GAP = 64
 
 _DOTS = "\u00b7\u2022\u2219\u22c5"
 _DASHES = "\u2010\u2011\u2013\u2014\u2212"
 _MORSE_LOOK_ALIKES = str.maketrans(_DOTS + _DASHES, "." * len(_DOTS) + "-" * len(_DASHES))
-_LOOK_ALIKE_MORSE = re.compile(f"[.{_DOTS}][ ]?[{_DASHES}]|[{_DOTS}][ ]?[-{_DASHES}]")
+_LOOK_ALIKE_MORSE = lazy(f"[.{_DOTS}][ ]?[{_DASHES}]|[{_DOTS}][ ]?[-{_DASHES}]")
 # Dots and dashes never match the separators, and the counts are bounded: no backtracking.
-_MORSE = re.compile(r"[.-]{1,7}(?:[\s/|'\"?!,:;()]{1,6}[.-]{1,7}){7,}")
+_MORSE = lazy(r"[.-]{1,7}(?:[\s/|'\"?!,:;()]{1,6}[.-]{1,7}){7,}")
 _SYMBOLS = "abcdefghijklmnopqrstuvwxyz0123456789.,?'!/()&:;=+-_\"$@"
 _CODES = """
     .- -... -.-. -.. . ..-. --. .... .. .--- -.- .-.. -- -. --- .--. --.- .-. ... - ..- ...- .--

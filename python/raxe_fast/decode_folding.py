@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from functools import lru_cache
 from itertools import islice
 from string import ascii_letters
@@ -11,6 +10,7 @@ from unicodedata import normalize as nfkc
 from raxe_fast._core import normalize
 from raxe_fast.common_words import COMMON_WORDS
 from raxe_fast.decode_view import MIN_DECODED, View, is_printable
+from raxe_fast.lazy_pattern import lazy
 
 __all__ = ["folded_views", "hidden_views"]
 
@@ -28,22 +28,22 @@ _MARKS = "\u0334-\u0338\u0488\u0489\u20d0-\u20e2\u20e4-\u20f0"
 # Greek, Cyrillic, Armenian, Cherokee and Lisu: where letters look like Latin ones.
 _FOREIGN = "\u0370-\u03ff\u0400-\u052f\u0531-\u0587\u13a0-\u13fd\ua4d0-\ua4f7"
 
-_ODD = re.compile(f"[{_IGNORABLE}{_STYLED}{_MARKS}\u0300-\u036f]")
-_ANY_ODD = re.compile(f"[{_IGNORABLE}{_STYLED}{_MARKS}\u0300-\u036f{_FOREIGN}]")
-_IGNORABLES = re.compile(f"[{_IGNORABLE}]+")
-_STYLED_WORD = re.compile(f"[{_STYLED}]+")
-_MARK_RUN = re.compile(f"[{_MARKS}]|[\u0300-\u036f]{{3,}}")
-_ANY_MARK = re.compile(f"[{_MARKS}\u0300-\u036f]")
-_FOREIGN_LETTER = re.compile(f"[{_FOREIGN}]")
-_MIXED = re.compile(f"[{_FOREIGN}](?:(?=[A-Za-z])|(?<=[A-Za-z][{_FOREIGN}]))")
-_WORD = re.compile(r"[^\W\d_]+")
+_ODD = lazy(f"[{_IGNORABLE}{_STYLED}{_MARKS}\u0300-\u036f]")
+_ANY_ODD = lazy(f"[{_IGNORABLE}{_STYLED}{_MARKS}\u0300-\u036f{_FOREIGN}]")
+_IGNORABLES = lazy(f"[{_IGNORABLE}]+")
+_STYLED_WORD = lazy(f"[{_STYLED}]+")
+_MARK_RUN = lazy(f"[{_MARKS}]|[\u0300-\u036f]{{3,}}")
+_ANY_MARK = lazy(f"[{_MARKS}\u0300-\u036f]")
+_FOREIGN_LETTER = lazy(f"[{_FOREIGN}]")
+_MIXED = lazy(f"[{_FOREIGN}](?:(?=[A-Za-z])|(?<=[A-Za-z][{_FOREIGN}]))")
+_WORD = lazy(r"[^\W\d_]+")
 
 _MIN_CHANGED = 5
 _MIN_SHARE = 0.15
 _CONTEXT = 256
 
-_TAG_RUN = re.compile("[\U000e0020-\U000e007e]{2,}")
-_SELECTORS = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]{4,}")
+_TAG_RUN = lazy("[\U000e0020-\U000e007e]{2,}")
+_SELECTORS = lazy("[\ufe00-\ufe0f\U000e0100-\U000e01ef]{4,}")
 _BLACK_FLAG = "\U0001f3f4"
 _MIN_TAGS = 4
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from itertools import pairwise
 
 from raxe_fast.common_words import COMMON_WORDS
 from raxe_fast.decode_view import View, strip_edges
+from raxe_fast.lazy_pattern import lazy
 
 __all__ = ["english_order", "word_order_views"]
 
@@ -20,11 +20,11 @@ _INTRODUCED = COMMON_WORDS - _INTRODUCES - _PREPOSITIONS - frozenset(_NEITHER.sp
 _ARTICLES = frozenset(["a", "an", "the", "my", "your", "our", "their", "this"])
 
 # Hardly any English text holds one, and most with the words reversed hold some.
-_SIGN = re.compile(
+_SIGN = lazy(
     r" (?:the|your|my) (?:of|to|in|on|for|from|with|all|and|is|as|at|out|are)(?![\w'-])"
     r"| me (?:tell|give|show|help)(?![\w'-])| you do (?:how|what|why)(?![\w'-])"
 )
-_SEGMENT = re.compile(r"[^\n:]+")
+_SEGMENT = lazy(r"[^\n:]+")
 _MIN_PAIRS = 2
 
 

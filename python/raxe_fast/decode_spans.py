@@ -11,13 +11,14 @@ from dataclasses import replace
 
 from raxe_fast.common_words import COMMON_WORDS
 from raxe_fast.decode_view import View, is_printable, strip_edges
+from raxe_fast.lazy_pattern import lazy
 
 __all__ = ["base_n_views", "code_list_views"]
 
 # One class and no more: every start either fails within the minimum or is consumed, so linear.
-_RUN = re.compile(r"[A-Za-z0-9+/_-]{16,}={0,6}")
-_SHORT_RUN = re.compile(r"[A-Za-z0-9+/_-]{10,}={0,6}")
-_TAIL = re.compile(r"[ \t>]{0,4}\r?\n[ \t>]{0,4}([A-Za-z0-9+/_-]{1,15}={0,6})(?![A-Za-z0-9])")
+_RUN = lazy(r"[A-Za-z0-9+/_-]{16,}={0,6}")
+_SHORT_RUN = lazy(r"[A-Za-z0-9+/_-]{10,}={0,6}")
+_TAIL = lazy(r"[ \t>]{0,4}\r?\n[ \t>]{0,4}([A-Za-z0-9+/_-]{1,15}={0,6})(?![A-Za-z0-9])")
 _LONG_RUN = 16
 _MAX_BREAK = 8
 
@@ -27,15 +28,15 @@ _BASE32 = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567")
 _URL_SAFE = str.maketrans("-_", "+/")
 
 # A digit, then only what lists of codes are made of: seldom true of prose, and quickly refuted.
-_GATE = re.compile(r"[0-9][0-9a-fA-FxXoO\\,;:\s-]{21}")
-_REGION = re.compile(r"[0-9a-fA-FxXoO\\,;:\s-]{22,}")
-_HEX_SIGN = re.compile(r"[a-fA-FxX]")
+_GATE = lazy(r"[0-9][0-9a-fA-FxXoO\\,;:\s-]{21}")
+_REGION = lazy(r"[0-9a-fA-FxXoO\\,;:\s-]{22,}")
+_HEX_SIGN = lazy(r"[a-fA-FxX]")
 _CONVINCING = 1.2
 _SEPARATOR = r"[\s,;:-]{1,3}"
 
 
 def _sequence(item: str, at_least: int) -> re.Pattern[str]:
-    return re.compile(f"(?<![0-9A-Za-z]){item}(?:{_SEPARATOR}{item}){{{at_least - 1},}}")
+    return lazy(f"(?<![0-9A-Za-z]){item}(?:{_SEPARATOR}{item}){{{at_least - 1},}}")
 
 
 # Items are bounded and separators disjoint from them; past the minimum a match cannot fail.
@@ -45,10 +46,10 @@ _SEQUENCES = (
     ("octal codes", "escape_encoding", 8, _sequence(r"(?:\\|0o)?[0-7]{2,3}", 8)),
     ("hex", "base_n_encoding", 16, _sequence(r"(?:0x|\\x)?[0-9a-fA-F]{2}", 8)),
 )
-_OCTAL_ESCAPES = re.compile(r"\\[0-7]{3}(?:[\s,]{0,3}\\[0-7]{3}){7,}")
-_SEPARATORS = re.compile(r"[\s,;:-]+")
+_OCTAL_ESCAPES = lazy(r"\\[0-7]{3}(?:[\s,]{0,3}\\[0-7]{3}){7,}")
+_SEPARATORS = lazy(r"[\s,;:-]+")
 _SEPARATING = " \t\n\r,;:-"
-_PREFIX = re.compile(r"0[xXoO]|\\x?")
+_PREFIX = lazy(r"0[xXoO]|\\x?")
 
 
 def base_n_views(text: str, limit: int) -> list[View]:

@@ -8,15 +8,16 @@ from itertools import islice, product
 from raxe_fast.common_words import COMMON_WORDS
 from raxe_fast.decode_ciphers import dense_words, word_spans
 from raxe_fast.decode_view import View, strip_edges
+from raxe_fast.lazy_pattern import lazy
 
 __all__ = ["leet_views", "spacing_views"]
 
 _LONG_WORDS = tuple(sorted(word for word in COMMON_WORDS if len(word) > 3))
 
-_SPACED = re.compile(r"(?<!\S)\S(?:\s{1,4}\S(?!\S)){5,}")
-_SPACES = re.compile(r"\s{2,}|\n")
+_SPACED = lazy(r"(?<!\S)\S(?:\s{1,4}\S(?!\S)){5,}")
+_SPACES = lazy(r"\s{2,}|\n")
 # Starts at a character that is rare in prose, so a search is fast.
-_SEPARATED = re.compile(r"([-._*|/~+,])[A-Za-z]\1[A-Za-z]\1")
+_SEPARATED = lazy(r"([-._*|/~+,])[A-Za-z]\1[A-Za-z]\1")
 _MAX_SEPARATORS = 3
 _MIN_SEPARATORS = 4
 _MIN_SINGLE = 6
@@ -26,7 +27,7 @@ def _separated(separator: str) -> re.Pattern[str]:
     # A character and the separator; or the last of a word, white space, and another such word.
     s = re.escape(separator)
     next_word = rf"(?=[^{s}\s](?:{s}|\s[^{s}\s]{s}))"
-    return re.compile(rf"(?:[^{s}]{s}{{1,2}}|\w\s{{1,3}}{next_word}){{4,}}[^{s}\s]?")
+    return lazy(rf"(?:[^{s}]{s}{{1,2}}|\w\s{{1,3}}{next_word}){{4,}}[^{s}\s]?")
 
 
 _SEPARATORS = "-._*|/~+,"
@@ -94,9 +95,9 @@ def _spelled(plain: str, span: tuple[int, int]) -> list[View]:
 
 
 _LEET = str.maketrans("034578962@$!|+", "oeastbggzasiit")
-_LEET_WORD = re.compile(r"[A-Za-z0-9@$!|+]+")
-_LEET_PAIR = re.compile(r"[0-9@$!][A-Za-z]")
-_AMBIGUOUS = re.compile(r"[1|!]")
+_LEET_WORD = lazy(r"[A-Za-z0-9@$!|+]+")
+_LEET_PAIR = lazy(r"[0-9@$!][A-Za-z]")
+_AMBIGUOUS = lazy(r"[1|!]")
 _MIN_PAIRS = 3
 _MAX_AMBIGUOUS = 3
 _MAX_LETTERS = 24

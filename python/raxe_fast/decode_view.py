@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from raxe_fast.common_words import COMMON_WORDS
+from raxe_fast.lazy_pattern import lazy
 
 __all__ = ["MIN_DECODED", "View", "is_printable", "is_readable", "strip_edges"]
 
@@ -13,7 +13,7 @@ MIN_DECODED = 8
 """The fewest characters that a decoded span has to have."""
 
 _EDGES = "\"'`.,;:!?()[]{}<>*#~"
-_CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\ufffd]")
+_CONTROL = lazy("[\x00-\x08\x0e-\x1f\x7f-\x9f\ufffd]")
 _LETTERS = bytes([*range(65, 91), *range(97, 123)])
 _LOWER = bytes(range(97, 123))
 _SPACES = b" \t\n\r"

@@ -39,6 +39,7 @@ from dataclasses import dataclass
 from raxe_fast.common_words import COMMON_WORDS
 from raxe_fast.decode import MAX_DECODED, find_views
 from raxe_fast.decode_view import View, is_readable
+from raxe_fast.lazy_pattern import lazy
 from raxe_fast.letter_pairs import spelling_bits
 
 __all__ = ["Parts", "parts_of"]
@@ -46,9 +47,9 @@ __all__ = ["Parts", "parts_of"]
 _CODES = frozenset({"base64", "base32", "hex", "binary", "decimal codes", "octal codes", "morse"})
 _HIDDEN = frozenset({"tag characters", "variation selectors"})
 _ESCAPES = {
-    "url": re.compile("%[0-9a-fA-F]{2}"),
-    "html entities": re.compile("&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]*);"),
-    "unicode escapes": re.compile(
+    "url": lazy("%[0-9a-fA-F]{2}"),
+    "html entities": lazy("&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]*);"),
+    "unicode escapes": lazy(
         r"\\(?:u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2}|u\{[0-9a-fA-F]{1,6}\}|U[0-9a-fA-F]{8})"
     ),
 }
@@ -64,15 +65,15 @@ _IDEOGRAPHS = "\u2e80-\ufeff"
 
 # What shows as a blank or turns the order of reading is no mere noise between letters.
 _IGNORABLE = "\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200e\u200f\u202a-\u202e\u2065-\u206f"
-_NOT_NOISE = re.compile(f"[{_IGNORABLE}\u3164\uffa0\U000e0000-\U000e01ef]")
+_NOT_NOISE = lazy(f"[{_IGNORABLE}\u3164\uffa0\U000e0000-\U000e01ef]")
 
-_WORD = re.compile(r"[^\W\d_]+")
+_WORD = lazy(r"[^\W\d_]+")
 # Nothing parts ideographs from what is written beside them.
-_SCRIPT_WORD = re.compile(rf"(?:(?=[{_IDEOGRAPHS}])[^\W\d_])+|(?:(?![{_IDEOGRAPHS}])[^\W\d_])+")
-_CORE = re.compile(r"[^\W\d_](?:.*[^\W\d_])?", re.DOTALL)
-_TOGETHER = re.compile(r"[^\W_]{2}")
-_COMMON = re.compile("|".join(sorted(w for w in COMMON_WORDS if len(w) > 4)), re.IGNORECASE)
-_GLUED = re.compile(r"[A-Za-z][!|+]+[A-Za-z]|[A-Za-z]{2}[@$]+[A-Za-z]{2}")
+_SCRIPT_WORD = lazy(rf"(?:(?=[{_IDEOGRAPHS}])[^\W\d_])+|(?:(?![{_IDEOGRAPHS}])[^\W\d_])+")
+_CORE = lazy(r"[^\W\d_](?:.*[^\W\d_])?", re.DOTALL)
+_TOGETHER = lazy(r"[^\W_]{2}")
+_COMMON = lazy("|".join(sorted(w for w in COMMON_WORDS if len(w) > 4)), re.IGNORECASE)
+_GLUED = lazy(r"[A-Za-z][!|+]+[A-Za-z]|[A-Za-z]{2}[@$]+[A-Za-z]{2}")
 _SPELLED_WORD = 15
 _SPELLED_MEAN = 7
 # (fewest letters of a word, words in a row, bits that the view's have to be better by, at least)
