@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import json
 import math
@@ -486,6 +487,55 @@ def test_a_subclass_of_str_is_a_text_and_bytes_are_not():
 def test_what_is_no_vocabulary(arguments, error):
     with pytest.raises(error):
         _core.WordPiece(*arguments)
+
+
+def test_a_shared_vocabulary_is_that_of_a_new_one():
+    words = ["[UNK]", "the", "a", "##t", "c", "##a", ",", "b"]
+    text = "The cat, a bat b the ab \u0416 cab,"
+    made = _core.WordPiece(words, 0)
+    for left_out in ([], ["a"], ["the", ","]):
+        for chunk in (0, 3):
+            shared = made.sharing(chunk, left_out)
+            alone = _core.WordPiece(words, 0, 100, chunk, left_out)
+            assert tokens_of(shared.encode(text)) == tokens_of(alone.encode(text))
+            assert tokens_of(shared.sharing().encode(text)) == tokens_of(made.encode(text))
+    with pytest.raises(ValueError, match="in no token"):
+        made.sharing(0, ["\u0416"])
+    with pytest.raises(TypeError):
+        made.sharing(0, [b"a"])
+
+
+def test_files_with_one_vocabulary_have_it_in_memory_once(monkeypatch):
+    built = []
+
+    class Counted(_core.WordPiece):
+        def __init__(self, *arguments):
+            built.append(len(arguments[0]))
+            super().__init__(*arguments)
+
+    monkeypatch.setattr(_core, "WordPiece", Counted)
+    small = {"[UNK]": 0, "a": 1, "##b": 2, "x": 3}
+    plain = open_tokeniser(tokenizer_json(small))
+    cut = open_tokeniser(tokenizer_json(small, chunk=2))
+    assert built == [4]
+    assert open_tokeniser(tokenizer_json(small, max_word=7)).encode("a") and built == [4, 4]
+    assert tokens_of(plain.encode("xabab"))[0] != tokens_of(cut.encode("abab"))[0]
+    # Where one token ends and the next begins is part of what they are.
+    for tokens in (["[UNK]", "a", "bc"], ["[UNK]", "ab", "c"]):
+        open_tokeniser(tokenizer_json({token: i for i, token in enumerate(tokens)}))
+    assert built == [4, 4, 3, 3]
+    # Words with letters of their own need symbols of their own.
+    other = json.loads(tokenizer_json(small))
+    other["pre_tokenizer"] = {
+        "type": "Sequence",
+        "pretokenizers": [{"type": "BertPreTokenizer"}, split_step(["\u0436"])],
+    }
+    assert tokens_of(open_tokeniser(json.dumps(other)).encode("a \u0416 a"))[0] == [1, 1]
+    assert built[4:] == [4]
+    del plain, cut
+    gc.collect()
+    open_tokeniser(tokenizer_json(small))
+    assert built[5:] == [4]
 
 
 # ---- which tokeniser -----------------------------------------------------------------------------

@@ -377,6 +377,10 @@ PyWordPiece make_wordpiece(nb::list vocabulary, std::size_t unknown, std::size_t
                                           patterns(left_out))};
 }
 
+PyWordPiece share_wordpiece(const PyWordPiece& self, std::size_t chunk, nb::list left_out) {
+  return {std::make_shared<rf::WordPiece>(*self.part, chunk, patterns(left_out))};
+}
+
 PyTokens tokenise(const PyWordPiece& self, nb::str text) {
   const rf::TextView view = view_of(text);
   nb::gil_scoped_release release;
@@ -967,7 +971,8 @@ void bind_tokens(nb::module_& m) {
            "Raises IndexError where there are no such tokens.");
   nb::class_<PyWordPiece>(m, "WordPiece",
                           "BERT's uncased normaliser, word splitter and WordPiece in one pass, as in "
-                          "the\ntokenizers library. Immutable and thread-safe.")
+                          "the\ntokenizers library. Immutable and thread-safe.",
+                          nb::is_weak_referenceable())
       .def("__init__", init(&make_wordpiece), "vocabulary"_a, "unknown"_a, "max_word"_a = 100,
            "chunk"_a = 0, "left_out"_a = nb::list(),
            "vocabulary: list of str, the token of each id; those that begin with ## continue a word.\n"
@@ -979,6 +984,11 @@ void bind_tokens(nb::module_& m) {
            "leave out that appears twice, is empty, or is longer than max_word or chunk.",
            nb::sig("def __init__(self, vocabulary: list[str], unknown: int, max_word: int = 100, "
                    "chunk: int = 0, left_out: list[str] = []) -> None"))
+      .def("sharing", &share_wordpiece, "chunk"_a = 0, "left_out"_a = nb::list(),
+           "Another one with the same tokens, which are in memory once.\n\n"
+           "Raises TypeError and ValueError for words to leave out as the constructor, ValueError also\n"
+           "for one with a character that is in no token.",
+           nb::sig("def sharing(self, chunk: int = 0, left_out: list[str] = []) -> WordPiece"))
       .def("encode", &tokenise, "text"_a,
            "The tokens of a text, with the GIL released. Special tokens in it are plain text, lone\n"
            "surrogates are left out. Time is linear in the length, whatever the text.")

@@ -58,7 +58,8 @@ struct Scratch {
 
 using namespace wordpiece;
 
-struct WordPiece::Data {
+// What the words of a vocabulary are made of and what they are; may be shared.
+struct WordPiece::Vocabulary {
   struct Ascii {
     std::uint8_t entry = kRemoved;
     Symbol symbol = kNoSymbol;  // of its lower case
@@ -67,14 +68,11 @@ struct WordPiece::Data {
   std::size_t size = 0;
   std::uint16_t unknown = 0;
   std::size_t max_word = 0;
-  std::size_t chunk = 0;  // 0: none
   std::array<Ascii, kAscii> ascii{};
   ModelVector<std::uint16_t> symbol_index;  // by block of code points; past its end: no symbol
   ModelVector<Symbol> symbol_blocks;
   std::size_t symbol_count = 1;  // kNoSymbol included
   Trie start, rest;  // tokens that begin a word, and tokens that continue it
-  Trie left_out;     // words that make no token
-  std::size_t longest_left_out = 0;  // characters; 0: there are none
 
   [[nodiscard]] Symbol symbol_of(char32_t c) const noexcept {
     const std::size_t block = c / kBlock;
@@ -89,12 +87,11 @@ struct WordPiece::Data {
   void number_symbols(const std::vector<std::u32string>& vocabulary,
                       const std::vector<std::u32string>& words);
   void build_tries(const std::vector<std::u32string>& vocabulary);
-  void leave_out(const std::vector<std::u32string>& words);
   void fill_ascii();
 };
 
 // Frequent characters get small numbers, so that the children of a node lie close together.
-void WordPiece::Data::number_symbols(const std::vector<std::u32string>& vocabulary,
+void WordPiece::Vocabulary::number_symbols(const std::vector<std::u32string>& vocabulary,
                                      const std::vector<std::u32string>& words) {
   const auto each_character = [&](auto take) {
     for (const auto* const strings : {&vocabulary, &words}) {
@@ -131,7 +128,7 @@ void WordPiece::Data::number_symbols(const std::vector<std::u32string>& vocabula
   symbol_blocks = settle(blocks);
 }
 
-void WordPiece::Data::build_tries(const std::vector<std::u32string>& vocabulary) {
+void WordPiece::Vocabulary::build_tries(const std::vector<std::u32string>& vocabulary) {
   std::vector<Trie::Key> starts, rests;
   for (std::size_t id = 0; id < vocabulary.size(); ++id) {
     const std::u32string& token = vocabulary[id];
@@ -144,22 +141,7 @@ void WordPiece::Data::build_tries(const std::vector<std::u32string>& vocabulary)
   rest = Trie(std::move(rests), symbol_count);
 }
 
-// A word longer than the pieces that words are cut into would be seen in parts only.
-void WordPiece::Data::leave_out(const std::vector<std::u32string>& words) {
-  if (words.empty()) return;
-  const std::size_t room = chunk == 0 ? max_word : std::min(chunk, max_word);
-  std::vector<Trie::Key> keys;
-  for (const std::u32string& word : words) {
-    if (word.empty() || word.size() > room) {
-      throw std::invalid_argument("left_out: a word is empty, or longer than max_word or chunk");
-    }
-    longest_left_out = std::max(longest_left_out, word.size());
-    keys.emplace_back(symbols_of(word), std::uint16_t{0});
-  }
-  left_out = Trie(std::move(keys), symbol_count);
-}
-
-void WordPiece::Data::fill_ascii() {
+void WordPiece::Vocabulary::fill_ascii() {
   for (char32_t c = 0; c < kAscii; ++c) {
     const std::uint16_t entry = entry_of(c);
     if (entry < kFirstSequence) {
@@ -179,39 +161,74 @@ WordPiece::WordPiece(const std::vector<std::u32string>& vocabulary, std::size_t 
   }
   if (unknown >= vocabulary.size()) throw std::invalid_argument("unknown: not in the vocabulary");
   if (max_word > kMaxWord) throw std::invalid_argument("max_word: more than 1000");
-  auto data = std::make_unique<Data>();
-  data->size = vocabulary.size();
-  data->unknown = static_cast<std::uint16_t>(unknown);
-  data->max_word = max_word;
-  data->chunk = chunk;
-  data->number_symbols(vocabulary, left_out);
-  data->build_tries(vocabulary);
-  data->leave_out(left_out);
-  data->fill_ascii();
-  data_ = std::move(data);
+  auto words = std::make_shared<Vocabulary>();
+  words->size = vocabulary.size();
+  words->unknown = static_cast<std::uint16_t>(unknown);
+  words->max_word = max_word;
+  words->number_symbols(vocabulary, left_out);
+  words->build_tries(vocabulary);
+  words->fill_ascii();
+  vocabulary_ = std::move(words);
+  chunk_ = chunk;
+  leave_out(left_out);
+}
+
+WordPiece::WordPiece(const WordPiece& other, std::size_t chunk,
+                     const std::vector<std::u32string>& left_out)
+    : vocabulary_(other.vocabulary_), chunk_(chunk) {
+  for (const std::u32string& word : left_out) {
+    if (vocabulary_->symbols_of(word).find(kNoSymbol) != std::u16string::npos) {
+      throw std::invalid_argument("left_out: a character that is in no token");
+    }
+  }
+  leave_out(left_out);
 }
 
 WordPiece::~WordPiece() = default;
 
-std::size_t WordPiece::vocabulary_size() const noexcept { return data_->size; }
+// A word longer than the pieces that words are cut into would be seen in parts only.
+void WordPiece::leave_out(const std::vector<std::u32string>& words) {
+  if (words.empty()) return;
+  const std::size_t max_word = vocabulary_->max_word;
+  const std::size_t room = chunk_ == 0 ? max_word : std::min(chunk_, max_word);
+  std::vector<Trie::Key> keys;
+  for (const std::u32string& word : words) {
+    if (word.empty() || word.size() > room) {
+      throw std::invalid_argument("left_out: a word is empty, or longer than max_word or chunk");
+    }
+    longest_left_out_ = std::max(longest_left_out_, word.size());
+    keys.emplace_back(vocabulary_->symbols_of(word), std::uint16_t{0});
+  }
+  left_out_ = std::make_unique<const Trie>(std::move(keys), vocabulary_->symbol_count);
+}
+
+std::size_t WordPiece::vocabulary_size() const noexcept { return vocabulary_->size; }
 
 std::size_t WordPiece::bytes() const noexcept {
-  return data_->start.bytes() + data_->rest.bytes() + data_->left_out.bytes() +
-         2 * (data_->symbol_index.size() + data_->symbol_blocks.size()) + sizeof(Data);
+  const Vocabulary& words = *vocabulary_;
+  return words.start.bytes() + words.rest.bytes() +
+         2 * (words.symbol_index.size() + words.symbol_blocks.size()) + sizeof(Vocabulary) +
+         (left_out_ == nullptr ? 0 : left_out_->bytes());
 }
 
 namespace {
 
 // One pass over one text.
-template <typename DataT>
+template <typename Vocabulary>
 class Pass {
  public:
-  Pass(const DataT& data, Scratch& scratch) : data_(data), scratch_(scratch) {
+  Pass(const Vocabulary& words, std::size_t chunk, const Trie* left_out,
+       std::size_t longest_left_out, Scratch& scratch)
+      : words_(words),
+        chunk_(chunk),
+        left_out_(left_out),
+        longest_left_out_(longest_left_out),
+        scratch_(scratch) {
     scratch.tokens.clear();
     scratch.run.clear();
-    if (scratch.symbols.size() < data.max_word) {
-      scratch.symbols.resize(data.max_word);
-      scratch.origins.resize(data.max_word);
+    if (scratch.symbols.size() < words.max_word) {
+      scratch.symbols.resize(words.max_word);
+      scratch.origins.resize(words.max_word);
     }
     symbols_ = scratch.symbols.data();
     origins_ = scratch.origins.data();
@@ -225,7 +242,7 @@ class Pass {
         read_other(c, static_cast<std::uint32_t>(i));
         continue;
       }
-      const auto ascii = data_.ascii[c];
+      const auto ascii = words_.ascii[c];
       if (ascii.entry == kRemoved) continue;
       if (!scratch_.run.empty()) end_run();
       origin_ = static_cast<std::uint32_t>(i);
@@ -249,17 +266,17 @@ class Pass {
   template <typename Unit>
   std::size_t read_word(const Unit* text, std::size_t first, std::size_t length) {
     const std::size_t room =
-        data_.chunk == 0 ? data_.max_word : std::min(data_.chunk, data_.max_word);
+        chunk_ == 0 ? words_.max_word : std::min(chunk_, words_.max_word);
     const std::size_t stop = std::min(length, first + room);
     std::size_t i = first;
-    while (i < stop && text[i] < kAscii && data_.ascii[text[i]].entry == kWord) {
-      symbols_[i - first] = data_.ascii[text[i]].symbol;
+    while (i < stop && text[i] < kAscii && words_.ascii[text[i]].entry == kWord) {
+      symbols_[i - first] = words_.ascii[text[i]].symbol;
       ++i;
     }
     const std::size_t count = i - first;
     const auto begin = static_cast<std::uint32_t>(first);
-    if (count != 0 && (i == length || (text[i] < kAscii && data_.ascii[text[i]].entry != kRemoved &&
-                                       data_.ascii[text[i]].entry != kWord))) {
+    if (count != 0 && (i == length || (text[i] < kAscii && words_.ascii[text[i]].entry != kRemoved &&
+                                       words_.ascii[text[i]].entry != kWord))) {
       if (!left_out(symbols_, count)) {
         match(count, [begin](std::size_t k) { return begin + static_cast<std::uint32_t>(k); });
       }
@@ -268,7 +285,7 @@ class Pass {
     }
     // The word may go on.
     if (count == 0) {  // no room at all
-      push(data_.ascii[text[first]].symbol, begin);
+      push(words_.ascii[text[first]].symbol, begin);
       return first;
     }
     for (std::size_t k = 0; k < count; ++k) origins_[k] = begin + static_cast<std::uint32_t>(k);
@@ -291,18 +308,18 @@ class Pass {
     origin_ = i;
     switch (entry) {
       case kWord:
-        push(data_.symbol_of(c), i);
+        push(words_.symbol_of(c), i);
         break;
       case kSyllable: {
         const auto index = static_cast<std::uint32_t>(c) - kSyllableBase;
-        push(data_.symbol_of(kLeadBase + index / (kVowels * kTrails)), i);
-        push(data_.symbol_of(kVowelBase + index / kTrails % kVowels), i);
-        if (index % kTrails != 0) push(data_.symbol_of(kTrailBase + index % kTrails), i);
+        push(words_.symbol_of(kLeadBase + index / (kVowels * kTrails)), i);
+        push(words_.symbol_of(kVowelBase + index / kTrails % kVowels), i);
+        if (index % kTrails != 0) push(words_.symbol_of(kTrailBase + index % kTrails), i);
         break;
       }
       default:
         end_word();
-        if (entry != kSpace) single(data_.symbol_of(c), i);
+        if (entry != kSpace) single(words_.symbol_of(c), i);
     }
   }
 
@@ -319,7 +336,7 @@ class Pass {
   void place(std::uint32_t element, std::uint32_t origin) {
     const ElementKind kind = kind_of(element);
     if (kind == ElementKind::dropped) return;
-    const Symbol symbol = data_.symbol_of(element & kCodePointMask);
+    const Symbol symbol = words_.symbol_of(element & kCodePointMask);
     if (kind == ElementKind::word) {
       push(symbol, origin);
       return;
@@ -356,11 +373,11 @@ class Pass {
   }
 
   void push(Symbol symbol, std::uint32_t origin) {
-    if (count_ == data_.chunk && count_ != 0) {
+    if (count_ == chunk_ && count_ != 0) {
       end_piece();
       cut_ = true;
     }
-    if (count_ < data_.max_word) {
+    if (count_ < words_.max_word) {
       symbols_[count_] = symbol;
       origins_[count_] = origin;
     }
@@ -383,8 +400,8 @@ class Pass {
   void end_piece() {
     const std::size_t count = count_;
     count_ = 0;
-    if (count > data_.max_word) {
-      scratch_.tokens.push_back({data_.unknown, first_, last_ + 1});
+    if (count > words_.max_word) {
+      scratch_.tokens.push_back({words_.unknown, first_, last_ + 1});
     } else {
       match(count, [this](std::size_t k) { return origins_[k]; });
     }
@@ -392,31 +409,31 @@ class Pass {
 
   // Whether a word makes no token.
   [[nodiscard]] bool left_out(const Symbol* symbols, std::size_t count) const {
-    if (count > data_.longest_left_out) return false;
+    if (count > longest_left_out_) return false;
     Trie::Node node = Trie::kRoot;
     for (std::size_t k = 0; k < count; ++k) {
-      node = data_.left_out.step(node, symbols[k]);
+      node = left_out_->step(node, symbols[k]);
       if (node == Trie::kRoot) return false;
     }
-    return data_.left_out.value(node) != Trie::kNoValue;
+    return left_out_->value(node) != Trie::kNoValue;
   }
 
   // A word of one character.
   void single(Symbol symbol, std::uint32_t origin) {
     if (left_out(&symbol, 1)) return;
     std::uint16_t id = Trie::kNoValue;
-    if (data_.max_word != 0) {
-      const Trie::Node node = data_.start.step(Trie::kRoot, symbol);
-      if (node != Trie::kRoot) id = data_.start.value(node);
+    if (words_.max_word != 0) {
+      const Trie::Node node = words_.start.step(Trie::kRoot, symbol);
+      if (node != Trie::kRoot) id = words_.start.value(node);
     }
-    scratch_.tokens.push_back({id == Trie::kNoValue ? data_.unknown : id, origin, origin + 1});
+    scratch_.tokens.push_back({id == Trie::kNoValue ? words_.unknown : id, origin, origin + 1});
   }
 
   template <typename Origin>
   void match(std::size_t count, Origin origin) {
     std::vector<Token>& tokens = scratch_.tokens;
     const std::size_t before = tokens.size();
-    const Trie* trie = &data_.start;
+    const Trie* trie = &words_.start;
     for (std::size_t begin = 0; begin < count;) {
       std::uint16_t id = Trie::kNoValue;
       std::size_t end = begin;
@@ -432,16 +449,19 @@ class Pass {
       }
       if (id == Trie::kNoValue) {
         tokens.resize(before);
-        tokens.push_back({data_.unknown, origin(0), origin(count - 1) + 1});
+        tokens.push_back({words_.unknown, origin(0), origin(count - 1) + 1});
         return;
       }
       tokens.push_back({id, origin(begin), origin(end - 1) + 1});
       begin = end;
-      trie = &data_.rest;
+      trie = &words_.rest;
     }
   }
 
-  const DataT& data_;
+  const Vocabulary& words_;
+  const std::size_t chunk_;  // 0: none
+  const Trie* const left_out_;  // words that make no token
+  const std::size_t longest_left_out_;  // characters; 0: there are none
   Scratch& scratch_;
   Symbol* symbols_ = nullptr;
   std::uint32_t* origins_ = nullptr;
@@ -458,7 +478,7 @@ std::vector<Token> WordPiece::encode(TextView text) const {
     throw std::length_error("a text of 2^32 code points or more");
   }
   thread_local Scratch scratch;
-  Pass<Data> pass(*data_, scratch);
+  Pass<Vocabulary> pass(*vocabulary_, chunk_, left_out_.get(), longest_left_out_, scratch);
   switch (text.width) {
     case 1:
       pass.read(static_cast<const std::uint8_t*>(text.data), text.length);

@@ -289,6 +289,25 @@ TEST_CASE("many threads, one object") {
   CHECK(good == std::vector<int>(4, 1000));
 }
 
+TEST_CASE("a shared vocabulary gives what one of its own gives, and outlives the first") {
+  const std::u32string text = U"hello, unaffable world! Caf\u00e9 a \u4e2d xx hello \u0416 a, e";
+  const std::vector<std::vector<std::u32string>> lists = {{}, {U"a"}, {U"xx", U","}};
+  for (const auto& first : lists) {
+    for (const auto& second : lists) {
+      for (const std::size_t chunk : {0U, 3U, 5U}) {
+        auto owner = std::make_unique<WordPiece>(kVocabulary, 0, 100, 4, first);
+        const WordPiece shared(*owner, chunk, second);
+        CHECK(shared.vocabulary_size() == owner->vocabulary_size());
+        owner.reset();
+        CHECK(encode(shared, text) == encode(make(100, chunk, second), text));
+      }
+    }
+  }
+  CHECK_THROWS_AS(WordPiece(make(), 0, {U"\u0416"}), std::invalid_argument);
+  CHECK_THROWS_AS(WordPiece(make(), 2, {U"hello"}), std::invalid_argument);
+  CHECK_THROWS_AS(WordPiece(make(), 0, {U"a", U"a"}), std::invalid_argument);
+}
+
 TEST_CASE("what is no vocabulary") {
   CHECK_THROWS_AS(WordPiece({}, 0, 100, 0), std::invalid_argument);
   CHECK_THROWS_AS(WordPiece({U"a"}, 1, 100, 0), std::invalid_argument);

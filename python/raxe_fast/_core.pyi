@@ -91,6 +91,14 @@ class WordPiece:
         leave out that appears twice, is empty, or is longer than max_word or chunk.
         """
 
+    def sharing(self, chunk: int = 0, left_out: list[str] = []) -> WordPiece:
+        """
+        Another one with the same tokens, which are in memory once.
+
+        Raises TypeError and ValueError for words to leave out as the constructor, ValueError also
+        for one with a character that is in no token.
+        """
+
     def encode(self, text: str) -> Tokens:
         """
         The tokens of a text, with the GIL released. Special tokens in it are plain text, lone

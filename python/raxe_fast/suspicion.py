@@ -29,7 +29,7 @@ class Suspicion(NamedTuple):
 
     spans: Sequence[Sequence[_Span]]
     read_from: float
-    whole: bool = False
+    whole: bool
 
     @property
     def clear_below(self) -> float:

@@ -29,6 +29,9 @@
 #include "raxe_fast/text.hpp"
 
 namespace raxe_fast {
+namespace wordpiece {
+class Trie;
+}
 
 struct Token {
   std::uint32_t id;
@@ -50,6 +53,10 @@ class WordPiece {
   WordPiece(const std::vector<std::u32string>& vocabulary, std::size_t unknown,
             std::size_t max_word, std::size_t chunk,
             const std::vector<std::u32string>& left_out = {});
+  // With the vocabulary of another, which is shared. Throws std::invalid_argument for words to leave
+  // out as above, and for one with a character that is in no token.
+  WordPiece(const WordPiece& other, std::size_t chunk,
+            const std::vector<std::u32string>& left_out);
   ~WordPiece();
   WordPiece(const WordPiece&) = delete;
   WordPiece& operator=(const WordPiece&) = delete;
@@ -59,12 +66,17 @@ class WordPiece {
   [[nodiscard]] std::vector<Token> encode(TextView text) const;
 
   [[nodiscard]] std::size_t vocabulary_size() const noexcept;
-  // Of the tries and the tables made from the vocabulary.
+  // Of the tries and the tables made from the vocabulary, shared or not.
   [[nodiscard]] std::size_t bytes() const noexcept;
 
  private:
-  struct Data;
-  std::unique_ptr<const Data> data_;
+  struct Vocabulary;
+  void leave_out(const std::vector<std::u32string>& words);
+
+  std::shared_ptr<const Vocabulary> vocabulary_;
+  std::size_t chunk_ = 0;                            // 0: none
+  std::unique_ptr<const wordpiece::Trie> left_out_;  // words that make no token
+  std::size_t longest_left_out_ = 0;                 // characters; 0: there are none
 };
 
 }  // namespace raxe_fast
