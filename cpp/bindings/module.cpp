@@ -616,7 +616,6 @@ PyEncoder make_encoder(const In<std::int8_t, 2>& words, const In<float, 1>& word
   weights.word_scale = word_scale.data();
   weights.position = positions.data();
   weights.norm = {gamma.data(), beta.data()};
-  // The GIL is kept: nobody else may write to the arrays meanwhile.
   KeptArrays kept;
   const std::vector<nb::object> dicts = items(layers);
   for (std::size_t i = 0; i < dicts.size(); ++i) {
@@ -632,6 +631,8 @@ PyEncoder make_encoder(const In<std::int8_t, 2>& words, const In<float, 1>& word
     layer.output_norm = arrays.norm("output_norm", weights.hidden);
     weights.layers.push_back(layer);
   }
+  // Whoever writes to the arrays meanwhile gets other weights, never a fault: sizes are fixed.
+  nb::gil_scoped_release release;
   return {std::make_shared<rf::NativeEncoder>(weights)};
 }
 
@@ -1103,7 +1104,8 @@ void bind_encoder(nb::module_& m) {
            "{attention_norm,output_norm}.{gamma,beta} float32 (H,). pairs int8 (R, H) and pair_scale\n"
            "float32 (R,): rows that are added to the word of a token, by a hash of it and of the\n"
            "token before it (raxe_fast/encoder.hpp, pair_row).\n\n"
-           "Packs the weights for the instruction set in use, which stays that of this encoder.\n"
+           "Packs the weights for the instruction set in use, which stays that of this encoder. The\n"
+           "GIL is released: nobody may write to the arrays meanwhile.\n"
            "Raises TypeError for another dtype, rank or layout, ValueError for missing arrays, shapes\n"
            "that do not fit or are out of range, weights out of range, values that are not finite.",
            nb::sig("def __init__(self, words: NDArray[numpy.int8], word_scale: "

@@ -318,7 +318,8 @@ class NativeEncoder:
         float32 (R,): rows that are added to the word of a token, by a hash of it and of the
         token before it (raxe_fast/encoder.hpp, pair_row).
 
-        Packs the weights for the instruction set in use, which stays that of this encoder.
+        Packs the weights for the instruction set in use, which stays that of this encoder. The
+        GIL is released: nobody may write to the arrays meanwhile.
         Raises TypeError for another dtype, rank or layout, ValueError for missing arrays, shapes
         that do not fit or are out of range, weights out of range, values that are not finite.
         """

@@ -152,27 +152,22 @@ class Scanner:
             loaded = load_model(model, forest=forest) if model is None else _model_of(model, forest)
         small = ahead.result()
         spec = loaded.manifest.encoder
-        self._first: FirstScanner | None = None
-        if small is not None:
-            scanner = Scanner(
-                small,
-                first=None,
-                threads=threads,
-                cpus=cpus,
-                policy=policy,
-                deadline_ms=deadline_ms,
-                max_chars=max_chars,
-                # As far into a text as the large model's.
-                max_windows=max_windows * ceil(spec.max_tokens / small.manifest.encoder.max_tokens),
-                decode=decode,
-                backend=backend,
-                screening=screening,
-            )
-            if small is not first:
-                scanner._release()
-            self._first = FirstScanner(scanner, ask_from, ask_below)
-        self._encoder = open_encoder(loaded, threads=threads, cpus=cpus, backend=backend)
-        self._windower = open_windower(loaded)
+        settings = {
+            "threads": threads,
+            "cpus": cpus,
+            "policy": policy,
+            "deadline_ms": deadline_ms,
+            "max_chars": max_chars,
+            "decode": decode,
+            "backend": backend,
+            "screening": screening,
+        }
+        tokens = max_windows * spec.max_tokens
+        with Ahead(partial(_scanner_of, small, small is first, tokens, settings)) as opening:
+            self._encoder = open_encoder(loaded, threads=threads, cpus=cpus, backend=backend)
+            self._windower = open_windower(loaded)
+        before = opening.result()
+        self._first = None if before is None else FirstScanner(before, ask_from, ask_below)
         # A small model stands in its place.
         self._screen = open_screen(loaded) if screening and self._first is None else None
         self._model = loaded
@@ -204,7 +199,8 @@ class Scanner:
         self._closed = False
         check_encoder(loaded.selftest, self._encoder, spec.file, loaded.path, limit=_STARTUP_CHECKS)
         self._warm_up()  # the small model has done so
-        del loaded, small, ahead  # what was read of them, before what is free goes back
+        # What was read of the models, before what is free goes back.
+        del loaded, small, ahead, opening
         _core.release_freed_memory()
 
     # ---- properties --------------------------------------------------------------------------
@@ -604,6 +600,20 @@ def _model_of(model: str | PathLike[str] | Model, forest: ForestKind) -> Model: 
 def _model_of(model: str | PathLike[str] | Model | None, forest: ForestKind) -> Model | None:
     """A model that was named, loaded; one that is passed in is loaded already."""
     return model if model is None or isinstance(model, Model) else load_model(model, forest=forest)
+
+
+def _scanner_of(
+    small: Model | None, shared: bool, tokens: int, settings: Mapping[str, Any]
+) -> Scanner | None:
+    """The scanner of a small model, if there is one, that reads as far into a text as the large
+    one's: ``tokens``. The files of a model that is not ``shared`` are let go."""
+    if small is None:
+        return None
+    windows = ceil(tokens / small.manifest.encoder.max_tokens)
+    scanner = Scanner(small, first=None, max_windows=windows, **settings)
+    if not shared:
+        scanner._release()
+    return scanner
 
 
 def _in_nanoseconds(deadline_ms: float | None) -> int | None:
