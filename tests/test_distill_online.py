@@ -209,6 +209,40 @@ def test_a_student_learns_beside_two_teachers(finished, second_teacher, tiny_cor
 
 @torch_needed
 @export_needed
+def test_windows_without_labels_teach_too(finished, tiny_corpus, tmp_path):
+    """The student hears its teacher on twice as many tokens, learns other weights from them, and a
+    resumed run draws the same windows."""
+    from raxe_fast.training.distill import distill
+
+    chosen, shape = options(epochs=2.0, eval_every=120), Shape(1, 16, 2, 32)
+    alone = distill(tiny_corpus, finished[0], tmp_path / "a", shape, chosen, beside=True)
+    both = distill(
+        tiny_corpus, finished[0], tmp_path / "b", shape, chosen, beside=True, unlabelled=1.0
+    )
+    assert 1.8 < both["tokens"] / alone["tokens"] <= 2.0
+    first, second = weights_of(tmp_path / "a"), weights_of(tmp_path / "b")
+    assert any(not np.array_equal(first[name], second[name]) for name in first)
+
+    def stop(entry):
+        if entry["kind"] == "mine":
+            raise Stop
+
+    again = tmp_path / "c"
+    more = {"beside": True, "unlabelled": 1.0}
+    with pytest.raises(Stop):
+        distill(tiny_corpus, finished[0], again, shape, chosen, report=stop, **more)
+    with pytest.raises(ModelFormatError, match="unlabelled"):
+        distill(tiny_corpus, finished[0], again, shape, chosen, resume=True, beside=True)
+    distill(tiny_corpus, finished[0], again, shape, chosen, resume=True, **more)
+    found = weights_of(again)
+    assert all(np.array_equal(found[name], second[name]) for name in second)
+    for wrong in ({"unlabelled": 1.0}, {"beside": True, "unlabelled": -0.5}):
+        with pytest.raises(ValueError, match="unlabelled"):
+            distill(tiny_corpus, finished[0], tmp_path / "no", shape, chosen, **wrong)
+
+
+@torch_needed
+@export_needed
 def test_what_does_not_fit_is_refused(finished, second_teacher, tiny_corpus, tmp_path, capsys):
     from raxe_fast.cli import main
     from raxe_fast.training.distill import distill
