@@ -2,7 +2,7 @@
 
     python bench/frontier.py --mix ../shared/data/test.jsonl.gz --output frontier.json \
         --point "encoder alone=raxe-l6-v7,report.json,unscreened" \
-        --point "small=raxe-mini-v8,mini.json"
+        --point "small=raxe-mini-v9,mini.json"
     python bench/frontier.py --cascade cascade.json --output frontier.json
 
 A report is what `raxe-fast evaluate --output` or `raxe-fast train` wrote. A cascade's record (what

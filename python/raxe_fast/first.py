@@ -28,7 +28,7 @@ __all__ = [
     "take_off",
 ]
 
-FIRST_MODEL = "raxe-mini-v8"
+FIRST_MODEL = "raxe-mini-v9"
 
 # Chosen on dev (bench/cascade.py; docs/decisions.md, "The cascade"): the lowest score of those
 # tried with which the 95th percentile over the natural mix is below three milliseconds on a machine
