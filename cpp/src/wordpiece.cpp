@@ -92,7 +92,7 @@ struct WordPiece::Vocabulary {
 
 // Frequent characters get small numbers, so that the children of a node lie close together.
 void WordPiece::Vocabulary::number_symbols(const std::vector<std::u32string>& vocabulary,
-                                     const std::vector<std::u32string>& words) {
+                                           const std::vector<std::u32string>& words) {
   const auto each_character = [&](auto take) {
     for (const auto* const strings : {&vocabulary, &words}) {
       for (const std::u32string& string : *strings) std::ranges::for_each(string, take);
@@ -265,8 +265,7 @@ class Pass {
   // A word of ASCII characters from `first` on. Returns the position of its last character read.
   template <typename Unit>
   std::size_t read_word(const Unit* text, std::size_t first, std::size_t length) {
-    const std::size_t room =
-        chunk_ == 0 ? words_.max_word : std::min(chunk_, words_.max_word);
+    const std::size_t room = chunk_ == 0 ? words_.max_word : std::min(chunk_, words_.max_word);
     const std::size_t stop = std::min(length, first + room);
     std::size_t i = first;
     while (i < stop && text[i] < kAscii && words_.ascii[text[i]].entry == kWord) {
@@ -459,8 +458,8 @@ class Pass {
   }
 
   const Vocabulary& words_;
-  const std::size_t chunk_;  // 0: none
-  const Trie* const left_out_;  // words that make no token
+  const std::size_t chunk_;             // 0: none
+  const Trie* const left_out_;          // words that make no token
   const std::size_t longest_left_out_;  // characters; 0: there are none
   Scratch& scratch_;
   Symbol* symbols_ = nullptr;
