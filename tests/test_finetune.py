@@ -413,7 +413,7 @@ def test_bad_options_and_corpora(tiny_source, tiny_corpus, tmp_path):
     assert choose_precision("auto", "cpu") in ("bf16", "fp32")
     for split in ("train", "dev"):
         (tmp_path / f"{split}.jsonl").write_text('{"text": "a", "label": 0}\n')
-    with pytest.raises(CorpusError, match="attacks and harmless"):
+    with pytest.raises(CorpusError, match="attacks that show and harmless"):
         finetune(tmp_path, tiny_source, tmp_path / "out", options())
 
 
