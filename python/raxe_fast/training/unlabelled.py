@@ -63,8 +63,8 @@ class UnlabelledWindows:
         def chance(*shape: int) -> Tensor:
             return torch.rand(shape, generator=source, device=device, dtype=torch.float64)
 
+        # A chance is below the last of these, which is 1.
         drawn = torch.searchsorted(self._reach, chance(count), right=True)
-        drawn = drawn.clamp_(max=len(self._sizes) - 1)
         some = _SHORTEST + (chance(count) * (self._room - _SHORTEST + 1)).long()
         size = torch.where(chance(count) < 0.5, some, some.new_tensor(self._room))
         size = torch.minimum(size.clamp_(max=self._room), self._sizes[drawn])
