@@ -28,13 +28,13 @@ from rich.table import Table
 
 from hardware import hardware, load_average
 from raxe_fast import Scanner, _core, load_model
-from raxe_fast.first import ASK_BELOW, ASK_FROM, FIRST_MODEL, asks_from
+from raxe_fast.first import ASK_BELOW, ASK_FROM, ERRAND, FIRST_MODEL, asks_from
 from raxe_fast.training.corpus import read_corpus
 from raxe_fast.training.metrics import count, f1_interval
 from records import dump_record
 
 ASK = (0.05, 0.08, 0.1, 0.12, 0.15, 0.2, 0.3, 0.4)
-BELOW = (0.0, 0.9, 0.98)  # 0: the small model's block threshold
+BELOW = (0.0, 0.85, 0.9, 0.98)  # 0: the small model's block threshold
 
 
 class Scans(NamedTuple):
@@ -43,6 +43,7 @@ class Scans(NamedTuple):
     label: NDArray[np.int64]
     score: NDArray[np.float64]  # of the small model
     windows: NDArray[np.int64]  # that the small model read
+    errand: NDArray[np.float64]  # how likely it holds that family for, 0 where it says nothing
     ok: NDArray[np.bool_]  # the small model read all of it
     small: NDArray[np.bool_]  # blocked by the small model
     pair: NDArray[np.bool_]  # blocked by the large one where the small one asks it
@@ -68,9 +69,12 @@ def scan_all(
             times.append((perf_counter() - begun) * 1e3)
         small = results[0]
         threats = [result.is_threat for result in results]
-        said = (small.score, small.windows, small.status == "ok")
+        # Of what is plainly harmless the core gives families when asked to explain.
+        families = small.family_scores or first.scan(record.text, explain=True).family_scores
+        errand = families.get(ERRAND, 0.0)
+        said = (small.score, small.windows, errand, small.status == "ok")
         rows.append((record.label, *said, *threats, *times))
-    kinds = ("i8", "f8", "i8", "?", "?", "?", "?", "f8", "f8", "f8")
+    kinds = ("i8", "f8", "i8", "f8", "?", "?", "?", "?", "f8", "f8", "f8")
     columns = zip(zip(*rows, strict=True), kinds, strict=True)
     return Scans(*(np.array(column, dtype=kind) for column, kind in columns))
 
@@ -96,7 +100,8 @@ def settings(scans: Scans, sure_from: float) -> list[dict[str, Any]]:
     nothing = np.zeros(len(scans.label), dtype=bool)
     rows = [judge(scans, nothing, {"ask_from": 1.0, "ask_below": 0.0})]
     for ask_from, ask_below in itertools.product(ASK, BELOW):
-        asked_from = np.array([asks_from(ask_from, n) for n in scans.windows.tolist()])
+        read = zip(scans.windows.tolist(), scans.errand.tolist(), strict=True)
+        asked_from = np.array([asks_from(ask_from, *found) for found in read])
         unsure = (scans.score >= asked_from) & (scans.score < max(sure_from, ask_below))
         asked = unsure | ~scans.ok
         rows.append(judge(scans, asked, {"ask_from": ask_from, "ask_below": ask_below}))

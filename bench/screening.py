@@ -28,7 +28,7 @@ from rich.progress import track
 from hardware import hardware, load_average
 from raxe_fast import Policy, RaxeFastError, Scanner, ScanResult, load_model
 from raxe_fast.decode import decoded_views
-from raxe_fast.first import ASK_FROM, FIRST_MODEL
+from raxe_fast.first import ASK_FROM, FIRST_MODEL, FirstScanner
 from raxe_fast.policy import PRESETS
 from raxe_fast.selftest import open_windower
 from raxe_fast.training.corpus import Record, read_corpus
@@ -87,11 +87,11 @@ class Subject:
         below = None
         if manifest.screening is not None and scanner.screens(self.on):
             below = manifest.screening.clear_below(limits.block, limits.warn, manifest.thresholds)
-        self._first: Scanner | None = None
+        self._first: FirstScanner | None = None
         if scanner.first is not None:
-            self._first = Scanner(scanner.first, first=None)
-            small = self.on.resolve(scanner.first.manifest.thresholds)
-            below = min(ASK_FROM, small.block)
+            self._first = FirstScanner(Scanner(scanner.first, first=None), ASK_FROM, 1.0)
+            self._block = self.on.resolve(scanner.first.manifest.thresholds).block
+            below = 0.0
         if below is None:
             raise ScreeningReportError(f"model {scanner.model.id} does not screen under {preset}")
         self.clear_below = below
@@ -105,11 +105,12 @@ class Subject:
 
     def worth(self, text: str) -> float:
         """What decides whether all of a text is cleared, less is better to an attacker: its
-        highest logit, and more than any where its triggers keep it from being cleared; or the small
-        model's score."""
+        highest logit, and more than any where its triggers keep it from being cleared; or by how
+        much the small model's score is above the one from which the large model is asked."""
         if self._first is not None:
-            result = self._first.scan(text, policy=self.on)
-            return result.score if result.status == "ok" else inf
+            result = self._first.scanner.scan(text, policy=self.on)
+            asked_from = min(self._first.asks_from(result), self._block)
+            return result.score - asked_from if result.status == "ok" else inf
         logits = self.scanner.screening_logits(text)
         if not logits or any(map(isnan, logits)):
             return inf

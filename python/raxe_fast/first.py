@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 __all__ = [
     "ASK_BELOW",
     "ASK_FROM",
+    "ERRAND",
+    "ERRAND_LIKELY",
+    "ERRAND_SHARE",
     "FIRST_MODEL",
     "MANY_WINDOWS",
     "FirstScanner",
@@ -30,15 +33,21 @@ __all__ = [
 
 FIRST_MODEL = "raxe-mini-v9"
 
-# Chosen on dev (bench/cascade.py; docs/decisions.md, "The cascade"): the lowest score of those
-# tried with which the 95th percentile over the natural mix is below three milliseconds on a machine
-# with AMX, and the upper end that halves what both models block in error.
-ASK_FROM = 0.12
-ASK_BELOW = 0.9
+# Chosen on dev (bench/cascade.py; docs/decisions.md, "Asking about errands"), as are those below:
+# the 95th percentile over the natural mix is below three milliseconds on a machine with AMX, and F1
+# within 0.3 points of the large model's.
+ASK_FROM = 0.15
+ASK_BELOW = 0.85
 # The score of a text is weighed for the number of its windows, and the order planted in a long
 # document is one of many. Chosen on dev, too, where a tenth more of such orders is found
 # (docs/decisions.md).
 MANY_WINDOWS = 5
+# An order planted in a document, mail or page has to be understood; the small model misses four in
+# ten of them, which is most of what it misses. It knows what they look like, though: where it holds
+# this family for that likely, it has little say.
+ERRAND = "indirect_injection"
+ERRAND_LIKELY = 0.8
+ERRAND_SHARE = 0.2
 
 
 def first_model(
@@ -51,10 +60,13 @@ def first_model(
     return FIRST_MODEL if model is None and screening else None
 
 
-def asks_from(ask_from: float, windows: int) -> float:
+def asks_from(ask_from: float, windows: int, errand: float = 0.0) -> float:
     """The score from which the large model is asked about a text that the small one read in so
-    many windows: less by as much as they are more than :data:`MANY_WINDOWS`."""
-    return ask_from * min(1.0, MANY_WINDOWS / max(windows, 1))
+    many windows: less by as much as they are more than :data:`MANY_WINDOWS`, and at most
+    :data:`ERRAND_SHARE` of ``ask_from`` where the probability ``errand`` of the family
+    :data:`ERRAND`, were it an attack, is :data:`ERRAND_LIKELY` or more."""
+    found = ask_from * min(1.0, MANY_WINDOWS / max(windows, 1))
+    return min(found, ask_from * ERRAND_SHARE) if errand >= ERRAND_LIKELY else found
 
 
 def check_scores(ask_from: float, ask_below: float) -> None:
@@ -68,10 +80,10 @@ class FirstScanner:
     """A scanner of the small model, and where its verdict stands.
 
     That is where its score lies outside of ``[ask_from, ask_below)``: plainly harmless, or an
-    attack for certain; about long texts it asks from less (:func:`asks_from`). A policy that blocks
-    from a lower score asks from there, and always up to its own block threshold and to that of the
-    small model's balanced preset. What it has not read in full (its status is not ``"ok"``) it has
-    no say about.
+    attack for certain; about long texts, and those that look like a planted errand, it asks from
+    less (:func:`asks_from`). A policy that blocks from a lower score asks from there, and always up
+    to its own block threshold and to that of the small model's balanced preset. What it has not
+    read in full (its status is not ``"ok"``) it has no say about.
 
     What is lost against the large model alone is what the small one misses below ``ask_from`` or
     blocks in error from ``ask_below`` on; what is won is the large one's time on everything else.
@@ -87,6 +99,10 @@ class FirstScanner:
         self._ask_from = ask_from
         balanced, _ = scanner.model.manifest.thresholds["balanced"]
         self._sure_from = max(balanced, ask_below)
+        # The core gives families from a score on; where errands are asked about from less, always.
+        manifest = scanner.model.manifest
+        lowest = ask_from * ERRAND_SHARE
+        self._details = ERRAND in manifest.families and lowest < manifest.detail_threshold
 
     def check(self, policy: Policy) -> None:
         """Raises ``ValueError`` for a policy that the small model cannot follow."""
@@ -97,7 +113,7 @@ class FirstScanner:
     ) -> tuple[ScanResult | None, Suspicion | None]:
         """The small model's verdict, or None where the large one is to be asked, and what to read
         of the text then (None: all). ``start``: since when the deadline runs."""
-        plan = self.scanner._plan_for(policy)
+        plan = self._plan_for(policy)
         reading = Reading(start, len(text))
         found = self.scanner._scan_with_model(text, plan, False, start, reading)
         if self._asks(found, plan):
@@ -110,8 +126,7 @@ class FirstScanner:
             return None
         # What is not read is allowed, and so must its score say.
         thresholds = plan.thresholds
-        asked_from = asks_from(self._ask_from, found.windows)
-        bound = min(asked_from, thresholds.block, thresholds.warn)
+        bound = min(self.asks_from(found), thresholds.block, thresholds.warn)
         whole = found.status == "ok"
         return suspicion_of(reading.windows, found.window_scores, bound, whole)
 
@@ -119,8 +134,17 @@ class FirstScanner:
         if found.status != "ok":
             return True
         sure = max(plan.thresholds.block, self._sure_from)
-        asked_from = asks_from(self._ask_from, found.windows)
-        return min(asked_from, plan.thresholds.block) <= found.score < sure
+        return min(self.asks_from(found), plan.thresholds.block) <= found.score < sure
+
+    def asks_from(self, found: ScanResult) -> float:
+        """The score from which the large model is asked about a text of which the small one has
+        ``found`` this."""
+        errand = found.family_scores.get(ERRAND, 0.0)
+        return asks_from(self._ask_from, found.windows, errand)
+
+    def _plan_for(self, policy: Policy) -> Plan:
+        plan = self.scanner._plan_for(policy)
+        return plan._replace(details=True) if self._details else plan
 
     def _explained(self, text: str, plan: Plan, found: ScanResult, start: int) -> ScanResult:
         """The verdict once more, explained; ``found``, for which all was read, where that does not
