@@ -174,14 +174,24 @@ void check(const EncoderWeights& w) {
 void append(Columns& columns, const LinearWeights& from, std::size_t first, std::size_t count,
             std::size_t padded) {
   columns.inputs = from.inputs;
-  for (std::size_t n = 0; n < padded; ++n) {
-    const bool real = n < count;
-    for (std::size_t k = 0; k < from.inputs; ++k) {
-      columns.weight.push_back(real ? from.weight[k * from.outputs + first + n] : std::int8_t{0});
+  const std::size_t begin = columns.weight.size();
+  columns.weight.resize(begin + padded * from.inputs);
+  // A few columns at a time: a cache line of every row is used while it is there.
+  constexpr std::size_t kTogether = 16;
+  for (std::size_t column = 0; column < count; column += kTogether) {
+    const std::size_t here = std::min(kTogether, count - column);
+    std::int8_t* const to = columns.weight.data() + begin + column * from.inputs;
+    const std::int8_t* row = from.weight + first + column;
+    for (std::size_t k = 0; k < from.inputs; ++k, row += from.outputs) {
+      for (std::size_t n = 0; n < here; ++n) to[n * from.inputs + k] = row[n];
     }
-    columns.scale.push_back(real ? from.scale[first + n] : 0.0F);
-    columns.bias.push_back(real ? from.bias[first + n] : 0.0F);
   }
+  const auto append_floats = [first, count, padded](std::vector<float>& to, const float* values) {
+    to.insert(to.end(), values + first, values + first + count);
+    to.resize(to.size() + padded - count);
+  };
+  append_floats(columns.scale, from.scale);
+  append_floats(columns.bias, from.bias);
 }
 
 PackedStore pack(const LinearWeights& from, const EncoderKernels& kernels) {

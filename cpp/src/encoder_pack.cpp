@@ -1,6 +1,7 @@
 #include "encoder_pack.hpp"
 
 #include <algorithm>
+#include <cstring>
 
 namespace raxe_fast::detail {
 namespace {
@@ -46,46 +47,54 @@ std::size_t PackedStore::bytes() const noexcept {
 }
 
 void PackedStore::pack_panels(const Columns& columns, std::size_t width, Packing packing) {
-  const bool paired = packing == Packing::paired;
   const std::size_t steps = columns.inputs / 4;
   const std::size_t filled =
       packing == Packing::tiles ? (columns.inputs + kTileInputs - 1) / kTileInputs * kTileInputs
                                 : columns.inputs;
   std::vector<std::int8_t> packed(columns.size() * filled);
+  for (std::size_t first = 0; first < columns.size(); first += width) {
+    const std::size_t here = std::min(width, columns.size() - first);
+    std::int8_t* to = packed.data() + first * filled;
+    const std::int8_t* from = columns.weight.data() + first * columns.inputs;
+    for (std::size_t step = 0; step < steps; ++step, from += 4) {
+      for (std::size_t n = 0; n < here; ++n, to += 4) std::memcpy(to, from + n * columns.inputs, 4);
+    }
+  }
+  if (packing == Packing::paired) take_out_late(columns, width, packed.data());
+  weight_ = settle(packed);
+}
+
+void PackedStore::take_out_late(const Columns& columns, std::size_t width, std::int8_t* packed) {
+  const std::size_t steps = columns.inputs / 4;
   std::vector<std::int8_t> late_weight;
   std::vector<std::uint32_t> late_begin{0};
   std::vector<std::uint32_t> late_step;
   for (std::size_t first = 0; first < columns.size(); first += width) {
     const std::size_t here = std::min(width, columns.size() - first);
-    std::int8_t* const panel = packed.data() + first * filled;
-    for (std::size_t step = 0; step < steps; ++step) {
+    std::int8_t* const panel = packed + first * columns.inputs;
+    // Steps go in pairs: the first of a pair stays in the panel as it stands.
+    for (std::size_t step = 1; step < steps; step += 2) {
       bool moved = false;
       for (std::size_t n = 0; n < here; ++n) {
         const std::int8_t* const from =
             columns.weight.data() + (first + n) * columns.inputs + 4 * step;
         std::int8_t* const to = panel + (step * here + n) * 4;
         for (std::size_t k = 0; k < 4; k += 2) {
-          // The step before is in the panel as it stands: steps go in pairs.
-          if (paired && step % 2 == 1 && worst_sum(from - 4 + k, from + k) > kPairLimit) {
-            if (!moved) late_weight.resize(late_weight.size() + width * 4);
-            moved = true;
-            std::copy_n(from + k, 2, late_weight.end() - static_cast<std::ptrdiff_t>(width * 4) +
-                                         static_cast<std::ptrdiff_t>(n * 4 + k));
-          } else {
-            std::copy_n(from + k, 2, to + k);
-          }
+          if (worst_sum(from - 4 + k, from + k) <= kPairLimit) continue;
+          if (!moved) late_weight.resize(late_weight.size() + width * 4);
+          moved = true;
+          std::int8_t* const late = late_weight.data() + late_weight.size() - width * 4;
+          std::memcpy(late + n * 4 + k, from + k, 2);
+          std::memset(to + k, 0, 2);
         }
       }
       if (moved) late_step.push_back(static_cast<std::uint32_t>(step));
     }
     late_begin.push_back(static_cast<std::uint32_t>(late_step.size()));
   }
-  weight_ = settle(packed);
-  if (paired) {
-    late_weight_ = settle(late_weight);
-    late_begin_ = settle(late_begin);
-    late_step_ = settle(late_step);
-  }
+  late_weight_ = settle(late_weight);
+  late_begin_ = settle(late_begin);
+  late_step_ = settle(late_step);
 }
 
 }  // namespace raxe_fast::detail

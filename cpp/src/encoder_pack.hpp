@@ -34,6 +34,8 @@ class PackedStore {
 
  private:
   void pack_panels(const Columns& columns, std::size_t width, Packing packing);
+  // Packing::paired: moves weights out of the packed panels into late_*.
+  void take_out_late(const Columns& columns, std::size_t width, std::int8_t* packed);
 
   ModelVector<std::int8_t> weight_, late_weight_;
   ModelVector<float> scale_, sum_, bias_;
