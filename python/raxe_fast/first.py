@@ -33,21 +33,22 @@ __all__ = [
 
 FIRST_MODEL = "raxe-mini-v9"
 
-# Chosen on dev (bench/cascade.py; docs/decisions.md, "Asking about errands"), as are those below:
-# the 95th percentile over the natural mix is below three milliseconds on a machine with AMX, and F1
-# within 0.3 points of the large model's.
-ASK_FROM = 0.15
-ASK_BELOW = 0.85
+# Chosen on dev (bench/cascade.py; docs/decisions.md, "The cascade"): the lowest score of those
+# tried with which the 95th percentile over the natural mix is below three milliseconds on a machine
+# with AMX, and the upper end that halves what both models block in error.
+ASK_FROM = 0.12
+ASK_BELOW = 0.9
 # The score of a text is weighed for the number of its windows, and the order planted in a long
 # document is one of many. Chosen on dev, too, where a tenth more of such orders is found
 # (docs/decisions.md).
 MANY_WINDOWS = 5
-# An order planted in a document, mail or page has to be understood; the small model misses four in
-# ten of them, which is most of what it misses. It knows what they look like, though: where it holds
-# this family for that likely, it has little say.
+# An order planted in a document, mail or page has to be understood: of what the small model clears
+# and the large one would block, four in five are such orders. It knows what they look like, though:
+# where it holds this family for likely, its word counts for less. Chosen on dev, too
+# (docs/decisions.md).
 ERRAND = "indirect_injection"
 ERRAND_LIKELY = 0.8
-ERRAND_SHARE = 0.2
+ERRAND_SHARE = 0.25
 
 
 def first_model(

@@ -67,10 +67,10 @@ class Scanner:
             is named. A scan whose policy has ``screening=False`` goes past it.
         ask_from: score of the small model, in [0, 1], from which ``model`` is asked; lower where
             the policy blocks from a lower one, in proportion lower for texts of many windows, and a
-            fifth for what would be an injected errand
-            (:func:`raxe_fast.first.asks_from`). The lower, the closer to the recall and the time of
-            ``model`` alone (docs/latency.md has the curve). It reads what scores as much with the
-            small model and a little around it, the worst first, up to what decides.
+            quarter for what looks like a planted errand (:func:`raxe_fast.first.asks_from`). The
+            lower, the closer to the recall and the time of ``model`` alone (docs/latency.md has the
+            curve). It reads what scores as much with the small model and a little around it, the
+            worst first, up to what decides.
         ask_below: the score below which it is asked, in [0, 1], the small model's block threshold
             at least. The higher, the fewer false alarms.
         threads: threads of one encoder call. One gives the steadiest latency.
