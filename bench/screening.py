@@ -30,7 +30,6 @@ from raxe_fast import Policy, RaxeFastError, Scanner, ScanResult, load_model
 from raxe_fast.decode import decoded_views
 from raxe_fast.first import ASK_FROM, FIRST_MODEL, FirstScanner
 from raxe_fast.policy import PRESETS
-from raxe_fast.selftest import open_windower
 from raxe_fast.training.corpus import Record, read_corpus
 from raxe_fast.training.evaluate import sample_records
 from raxe_fast.training.evasion import (
@@ -95,8 +94,7 @@ class Subject:
         if below is None:
             raise ScreeningReportError(f"model {scanner.model.id} does not screen under {preset}")
         self.clear_below = below
-        windower = open_windower(scanner.model)
-        self.count_tokens = lru_cache(1 << 16)(lambda text: windower.windows(text).tokens)
+        self.count_tokens = lru_cache(1 << 16)(scanner.count_tokens)
 
     def pair(self, text: str) -> Pair:
         return Pair.of(

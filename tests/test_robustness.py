@@ -157,7 +157,6 @@ def test_short_corpora_make_short_documents_and_empty_ones_none():
 @dataclass
 class Said:
     is_threat: bool
-    tokens: int
     window: tuple[int, int] | None
     status: str = "ok"
 
@@ -168,9 +167,12 @@ class WordScanner:
 
     seen: list[str] = field(default_factory=list)
 
+    def count_tokens(self, text):
+        return words(text)
+
     def scan(self, text):
         at = text.find("secret")
-        return Said(at >= 0, words(text), (at, at + 6) if at >= 0 else (0, len(text)))
+        return Said(at >= 0, (at, at + 6) if at >= 0 else (0, len(text)))
 
     def scan_iter(self, texts, *, policy):
         assert policy == Policy("strict")
@@ -290,7 +292,7 @@ def test_a_scanner_that_padding_blinds(monkeypatch):
     monkeypatch.setattr(
         WordScanner,
         "scan",
-        lambda _, text: Said("secret" in text and len(text) < 60, words(text), None),
+        lambda _, text: Said("secret" in text and len(text) < 60, None),
     )
     table = measure_robustness(WordScanner(), corpus(), Policy("strict"), OPTIONS).padding
     ratios = [row.ratio["value"] for row in table.rows]
@@ -299,9 +301,7 @@ def test_a_scanner_that_padding_blinds(monkeypatch):
 
 def test_flagged_documents_are_told_apart_from_found_payloads(monkeypatch):
     """A scanner that flags every long text finds everything and gains nothing."""
-    monkeypatch.setattr(
-        WordScanner, "scan", lambda _, text: Said(words(text) > 50, words(text), None)
-    )
+    monkeypatch.setattr(WordScanner, "scan", lambda _, text: Said(words(text) > 50, None))
     table = measure_robustness(WordScanner(), corpus(), Policy("strict"), OPTIONS).long_documents
     assert table.recall["value"] == 1 and table.fpr["value"] == 1
     assert table.short_recall["value"] == 0 and table.gained["value"] is None

@@ -241,6 +241,13 @@ class Scanner:
         verdict: for measuring."""
         return [] if _is_blank(text) else self._reader.logits(text)
 
+    def count_tokens(self, text: str) -> int:
+        """The tokens of a text, all of them, for :attr:`model`, without special ones. Raises
+        ``TypeError`` for what is no ``str``."""
+        if not isinstance(text, str):
+            raise TypeError(f"expected a str, not {type(text).__name__}")
+        return self._windower.windows(text).tokens
+
     @property
     def tokeniser(self) -> TokeniserKind:
         """What reads the texts: ``"native"``, the core, where it knows the model's tokenizer.json;

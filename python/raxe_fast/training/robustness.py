@@ -111,7 +111,7 @@ def _payloads(records: Sequence[Record], options: RobustnessOptions, scanner: Sc
     for text in candidates:
         if len(found) == options.documents * options.payloads:
             break
-        if low <= scanner.scan(text).tokens <= high:
+        if low <= scanner.count_tokens(text) <= high:
             found.append(text)
     return found
 
@@ -124,17 +124,18 @@ def _overlaps(result: ScanResult, placed: Placed) -> bool:
 def _long_documents(
     records: Sequence[Record], options: RobustnessOptions, flagger: Flagger
 ) -> LongDocuments:
+    # Whichever model answers: the documents of two scanners with one large model are the same.
+    count_tokens = flagger.scanner.count_tokens
     payloads = _payloads(records, options, flagger.scanner)
     documents = build_documents(
         [r.text for r in records if r.label == 0 and r.subfamily in options.document_subfamilies],
         count=options.documents,
         tokens=options.document_tokens,
-        count_tokens=lambda text: flagger.scanner.scan(text).tokens,
+        count_tokens=count_tokens,
         seed=options.seed,
     )
-    clean_results = flagger.scan(documents)
-    clean = np.array([result.is_threat for result in clean_results], dtype=np.bool_)
-    tokens = [result.tokens for result in clean_results]
+    clean = flagger.flags(documents)
+    tokens = [count_tokens(document) for document in documents]
     alone = flagger.flags(payloads)
     # Fewer payloads than documents: they are used in turn.
     chosen = [
