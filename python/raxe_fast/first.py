@@ -33,10 +33,10 @@ __all__ = [
 
 FIRST_MODEL = "raxe-mini-v9"
 
-# Chosen on dev (bench/cascade.py; docs/decisions.md, "The cascade"): the lowest score of those
-# tried with which the 95th percentile over the natural mix is below three milliseconds on a machine
-# with AMX, and the upper end that halves what both models block in error.
-ASK_FROM = 0.12
+# Chosen on dev (bench/cascade.py; docs/decisions.md, "The cascade"): with what is said of errands
+# below, scores with which the 95th percentile over the natural mix stays below three milliseconds on
+# a machine with AMX, and by a tenth of it; the upper end halves what both models block in error.
+ASK_FROM = 0.2
 ASK_BELOW = 0.9
 # The score of a text is weighed for the number of its windows, and the order planted in a long
 # document is one of many. Chosen on dev, too, where a tenth more of such orders is found
@@ -48,7 +48,7 @@ MANY_WINDOWS = 5
 # (docs/decisions.md).
 ERRAND = "indirect_injection"
 ERRAND_LIKELY = 0.8
-ERRAND_SHARE = 0.25
+ERRAND_SHARE = 0.15
 
 
 def first_model(

@@ -66,8 +66,8 @@ class Scanner:
             the shipped small model before the shipped large one, and none before a ``model`` that
             is named. A scan whose policy has ``screening=False`` goes past it.
         ask_from: score of the small model, in [0, 1], from which ``model`` is asked; lower where
-            the policy blocks from a lower one, in proportion lower for texts of many windows, and a
-            quarter for what looks like a planted errand (:func:`raxe_fast.first.asks_from`). The
+            the policy blocks from a lower one, in proportion lower for texts of many windows, and
+            much lower for what looks like a planted errand (:func:`raxe_fast.first.asks_from`). The
             lower, the closer to the recall and the time of ``model`` alone (docs/latency.md has the
             curve). It reads what scores as much with the small model and a little around it, the
             worst first, up to what decides.
