@@ -33,9 +33,9 @@ __all__ = [
 
 FIRST_MODEL = "raxe-mini-v9"
 
-# Chosen on dev (bench/cascade.py; docs/decisions.md, "The cascade"): with what is said of errands
-# below, scores with which the 95th percentile over the natural mix stays below three milliseconds on
-# a machine with AMX, and by a tenth of it; the upper end halves what both models block in error.
+# Chosen on dev (bench/cascade.py; docs/decisions.md, "The cascade") together with what is said of
+# errands below: the 95th percentile over the natural mix stays below three milliseconds on a machine
+# with AMX, by a tenth of it, and the upper end halves what both models block in error.
 ASK_FROM = 0.2
 ASK_BELOW = 0.9
 # The score of a text is weighed for the number of its windows, and the order planted in a long
