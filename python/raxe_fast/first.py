@@ -34,8 +34,8 @@ __all__ = [
 FIRST_MODEL = "raxe-mini-v9"
 
 # Chosen on dev (bench/cascade.py; docs/decisions.md, "The cascade") together with what is said of
-# errands below: the 95th percentile over the natural mix stays below three milliseconds on a machine
-# with AMX, by a tenth of it, and the upper end halves what both models block in error.
+# errands below: on a machine with AMX the 95th percentile over the natural mix stays below three
+# milliseconds by a tenth, and the upper end halves what both models block in error.
 ASK_FROM = 0.2
 ASK_BELOW = 0.9
 # The score of a text is weighed for the number of its windows, and the order planted in a long
