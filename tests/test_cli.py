@@ -121,9 +121,12 @@ def test_evaluate_with_a_small_model_first(tiny_model, rich_model, tmp_path):
         assert " before " in report["model_id"]
         assert report["first"]["ask_from"] == float(ask_from)
         with Scanner(rich_model, first=tiny_model, ask_from=float(ask_from)) as cascade:
-            flagged = [result.is_threat for result in cascade.scan([t for t, _ in labelled])]
-        wrong = sum(f for f, (_, label) in zip(flagged, labelled, strict=True) if not label)
-        assert report["overall"]["fpr"]["count"] == wrong
+            actions = [result.action for result in cascade.scan([t for t, _ in labelled])]
+        harmless = [action for action, (_, label) in zip(actions, labelled, strict=True)
+                    if not label]  # fmt: skip
+        assert report["overall"]["fpr"]["count"] == harmless.count("block")
+        # Each model warns from a threshold of its own.
+        assert report["at_warn"]["fpr"]["count"] == len(harmless) - harmless.count("allow")
     assert cli("evaluate", *models[:2], "--corpus", corpus, "--ask-from", "0.2")[0] == 2
 
 

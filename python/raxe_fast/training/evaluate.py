@@ -40,13 +40,15 @@ def scan_records(
 ) -> Outcomes:
     """Scans every record under `policy`, which must have ALL_FAMILIES_WARN as its warn threshold.
 
-    `warn_threshold` is the one of the policy under test, for the report's warning rates. Where
+    `warn_threshold` is the one of the policy under test, for the report's warning rates; of a small
+    model and a large one each has that of its preset, so that actions are counted. Where
     screening clears under that policy, scores and verdicts are those with screening, as users get
     them, and a text without a family is read by the encoder once more for it.
     """
     from rich.progress import track
 
-    tested = replace(policy, warn_threshold=warn_threshold)
+    pair = scanner.first is not None
+    tested = replace(policy, warn_threshold=None if pair else warn_threshold)
     screens = scanner.screens(tested)
     unscreened = replace(policy, screening=False)
 
@@ -65,7 +67,9 @@ def scan_records(
     for i, result in shown:
         scores[i] = result.score
         flagged[i] = result.is_threat
-        warned[i] = result.is_threat or result.score >= warn_threshold
+        warned[i] = result.is_threat or (
+            result.action == "warn" if pair and screens else result.score >= warn_threshold
+        )
         tokens[i] = result.tokens
         status[i] = result.status
         if screens and result.family is None:
