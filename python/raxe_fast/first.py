@@ -34,10 +34,9 @@ __all__ = [
 FIRST_MODEL = "raxe-mini-v9"
 
 # Chosen on dev (bench/cascade.py; docs/decisions.md, "The cascade") together with what is said of
-# errands below: the lowest score of those tried with which the 95th percentile over the natural mix
-# is below three milliseconds on a machine with AMX, and the upper end that halves what both models
-# block in error.
-ASK_FROM = 0.15
+# errands below: the 95th percentile over the natural mix is below three milliseconds on a machine
+# with AMX, with room for a slow hour, and the upper end halves what both models block in error.
+ASK_FROM = 0.2
 ASK_BELOW = 0.9
 # The score of a text is weighed for the number of its windows, and the order planted in a long
 # document is one of many. Chosen on dev, too, where a tenth more of such orders is found
@@ -49,7 +48,7 @@ MANY_WINDOWS = 5
 # (docs/decisions.md).
 ERRAND = "indirect_injection"
 ERRAND_LIKELY = 0.8
-ERRAND_SHARE = 0.2
+ERRAND_SHARE = 0.15
 
 
 def first_model(
