@@ -89,7 +89,7 @@ class Subject:
         self._first: FirstScanner | None = None
         if scanner.first is not None:
             self._first = FirstScanner(Scanner(scanner.first, first=None), ASK_FROM, 1.0)
-            self._block = self.on.resolve(scanner.first.manifest.thresholds).block
+            self._thresholds = self.on.resolve(scanner.first.manifest.thresholds)
             below = 0.0
         if below is None:
             raise ScreeningReportError(f"model {scanner.model.id} does not screen under {preset}")
@@ -107,7 +107,7 @@ class Subject:
         much the small model's score is above the one from which the large model is asked."""
         if self._first is not None:
             result = self._first.scanner.scan(text, policy=self.on)
-            asked_from = min(self._first.asks_from(result), self._block)
+            asked_from = self._first.asks_from(result, self._thresholds)
             return result.score - asked_from if result.status == "ok" else inf
         logits = self.scanner.screening_logits(text)
         if not logits or any(map(isnan, logits)):

@@ -11,7 +11,7 @@ from raxe_fast.verdict import Reading
 
 if TYPE_CHECKING:
     from raxe_fast.model import Model
-    from raxe_fast.policy import Policy
+    from raxe_fast.policy import Policy, Thresholds
     from raxe_fast.result import ScanResult
     from raxe_fast.scanner import Scanner
     from raxe_fast.verdict import Plan
@@ -126,8 +126,7 @@ class FirstScanner:
         if found.status not in ("ok", "partial") or reading.cleared is not None:
             return None
         # What is not read is allowed, and so must its score say.
-        thresholds = plan.thresholds
-        bound = min(self.asks_from(found), thresholds.block, thresholds.warn)
+        bound = min(self.asks_from(found, plan.thresholds), plan.thresholds.warn)
         whole = found.status == "ok"
         return suspicion_of(reading.windows, found.window_scores, bound, whole)
 
@@ -135,13 +134,13 @@ class FirstScanner:
         if found.status != "ok":
             return True
         sure = max(plan.thresholds.block, self._sure_from)
-        return min(self.asks_from(found), plan.thresholds.block) <= found.score < sure
+        return self.asks_from(found, plan.thresholds) <= found.score < sure
 
-    def asks_from(self, found: ScanResult) -> float:
-        """The score from which the large model is asked about a text of which the small one has
-        ``found`` this."""
+    def asks_from(self, found: ScanResult, thresholds: Thresholds) -> float:
+        """The score from which the large model is asked about a text of which the small one, with
+        these ``thresholds``, has ``found`` this."""
         errand = found.family_scores.get(ERRAND, 0.0)
-        return asks_from(self._ask_from, found.windows, errand)
+        return min(asks_from(self._ask_from, found.windows, errand), thresholds.block)
 
     def _plan_for(self, policy: Policy) -> Plan:
         plan = self.scanner._plan_for(policy)

@@ -50,6 +50,7 @@ def scan_records(
     pair = scanner.first is not None
     tested = replace(policy, warn_threshold=None if pair else warn_threshold)
     screens = scanner.screens(tested)
+    by_action = pair and screens
     unscreened = replace(policy, screening=False)
 
     scores = np.full(len(records), np.nan)
@@ -68,7 +69,7 @@ def scan_records(
         scores[i] = result.score
         flagged[i] = result.is_threat
         warned[i] = result.is_threat or (
-            result.action == "warn" if pair and screens else result.score >= warn_threshold
+            result.action == "warn" if by_action else result.score >= warn_threshold
         )
         tokens[i] = result.tokens
         status[i] = result.status
